@@ -1,0 +1,54 @@
+# Each target is a line over `python -m autograder …`; README.md says what they do.
+PYTHON ?=
+RUN = .venv/bin/python -m autograder
+
+.PHONY: help setup demo test debug verify bench grade submit stubs release bundle doctor figures clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.ready   ## make .venv with the pinned packages; every target below needs it
+
+.venv/.ready: requirements.lock scripts/setup.sh
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+demo: setup      ## release, fill in, submit, grade confined, report: the whole way, on homework 1
+	@$(RUN) demo
+
+test: setup      ## HW=hw1_autodiff [K=expr]: public tests on your code; without HW: check everything
+	@$(if $(HW),$(RUN) test $(HW) $(if $(K),-k "$(K)"),$(RUN) check)
+
+debug: setup     ## HW=… K=test_name: the same tests in one process, for breakpoint() and --pdb
+	@$(RUN) debug $(HW) "$(K)"
+
+submit: setup    ## HW=…: write the zip to upload, and grade it once with the public tests
+	@$(RUN) submit $(HW)
+
+doctor: setup    ## what this machine can do, and what each missing thing costs
+	@$(RUN) doctor
+
+bench: setup     ## [ONLY=name]: the benchmark tables, ratios against peers measured in one run
+	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+# <!-- staff -->
+
+grade: setup     ## HW=… SUBMISSION=path [OUT=dir]: public and hidden tests, confined
+	@$(RUN) grade $(HW) --submission "$(SUBMISSION)" --out "$(or $(OUT),results/$(HW))"
+
+stubs: setup     ## write the stubs from the marked reference
+	@$(RUN) stubs
+
+release: setup   ## [OUT=dir]: the student repository, with the proof that nothing hidden leaks
+	@$(RUN) release --out "$(or $(OUT),release)"
+
+bundle: setup    ## HW=…: the Gradescope autograder zip, laid out and checked as Gradescope would
+	@$(RUN) bundle $(HW)
+
+verify: setup    ## the exhaustive checks: all mutants under all tests, both transports, busy machine
+	@$(RUN) check --full
+
+figures: setup   ## draw the handouts' figures anew
+	@for script in hw*/figures/make_figures.py; do .venv/bin/python $$script; done
+# <!-- /staff -->
+
+clean:           ## remove what the targets made, the environment included
+	rm -rf .venv results release build

@@ -1,0 +1,3 @@
+"""The grading harness."""
+
+__version__ = "0.1.0"

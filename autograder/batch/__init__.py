@@ -1,0 +1,1 @@
+"""Grading as a whole: one submission here, a class in batches, the project's checks of itself."""

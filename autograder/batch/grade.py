@@ -1,0 +1,135 @@
+"""Grading one submission: zero first, then unpack, overlay, run confined, report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autograder.batch.run import Job, Outcome, run_tests
+from autograder.course.assignment import Assignment
+from autograder.course.intake import Submission, SubmissionError, read_submission
+from autograder.course.overlay import build_overlay
+from autograder.course.syntax import syntax_problems
+from autograder.reporting.html import write_html
+from autograder.reporting.outcome import Report, build_report
+from autograder.reporting.results import results_of, write_results, zero_results
+from autograder.sandbox.host import GraderFault
+from autograder.testing.manifest import ManifestEntry, build_manifest, check_points
+from autograder.testing.records import TestRecord
+
+NOT_YET = "Grading did not finish. If you see this, tell the staff: the grader was stopped."
+
+
+@dataclass
+class Grading:
+    """How to grade: which tests, what seed, which transport; see `batch.run.Job`."""
+
+    hidden: bool = True
+    seed: int | None = None
+    tasks: Sequence[str] = ()
+    expression: str = ""
+    transport: str = "sandbox"
+    confine: str | None = None
+    layers: str = "landlock,seccomp"
+    minutes: float | None = None
+    on_start: Callable[[list[ManifestEntry]], None] | None = None
+    on_record: Callable[[TestRecord], None] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Graded:
+    """The report, or the sentence why there is none, and pytest's log for staff."""
+
+    report: Report | None
+    refused: str = ""
+    log: str = ""
+
+    @property
+    def score(self) -> float:
+        """Points earned."""
+        return self.report.score if self.report else 0.0
+
+
+def grade(assignment: Assignment, submission: Path, out: Path | None, how: Grading) -> Graded:
+    """Grade a zip or folder; writes results.json and report.html into `out`.
+
+    A broken submission ends in results of 0 that say why. A fault of the grader is in the report,
+    told apart from the student's.
+    """
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_results(out / "results.json", zero_results(assignment, NOT_YET))
+    try:
+        files = read_submission(submission, assignment)
+    except SubmissionError as error:
+        if out is not None:
+            write_results(out / "results.json", zero_results(assignment, str(error)))
+        return Graded(None, refused=str(error))
+    return grade_files(assignment, files, out, how)
+
+
+def grade_files(
+    assignment: Assignment, submission: Submission, out: Path | None, how: Grading
+) -> Graded:
+    """Grade files that were unpacked already."""
+    started = time.monotonic()
+    notes = [*how.notes, *submission.notes, *syntax_problems(submission.files)]
+    manifest = build_manifest(assignment, include_hidden=how.hidden)
+    has_hidden = (assignment.root / "hidden").is_dir()
+    if how.hidden and has_hidden:
+        check_points(assignment, manifest)
+        _protect(assignment)
+    if how.on_start:
+        how.on_start(manifest)
+    work = Path(tempfile.mkdtemp(prefix="llm-systems-grade-"))
+    fault = ""
+    outcome: Outcome | None = None
+    try:
+        work.chmod(0o711)
+        job = make_job(assignment, submission, work, how)
+        limit = 60 * (how.minutes or assignment.needs.minutes) - (time.monotonic() - started)
+        outcome = run_tests(job, deadline_seconds=limit, on_record=how.on_record)
+        fault = outcome.fault
+        if outcome.out_of_time:
+            notes.append("time for grading ran out: tests that were not reached score 0")
+    except (GraderFault, OSError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    report = build_report(
+        assignment, manifest, outcome.records if outcome else {}, notes=notes,
+        seconds=time.monotonic() - started, seed=outcome and job.seed,
+        public_only=not (how.hidden and has_hidden), grader_fault=fault or None,
+    )  # fmt: skip
+    if out is not None:
+        write_results(out / "results.json", results_of(report))
+        write_html(out / "report.html", report)
+    return Graded(report, log=outcome.log if outcome else fault)
+
+
+def make_job(assignment: Assignment, submission: Submission, work: Path, how: Grading) -> Job:
+    """The overlay, laid out in `work`, and the job that tests it."""
+    overlay = build_overlay(assignment, submission.files, work / "overlay")
+    job = Job(assignment, overlay, work / "run", hidden=how.hidden, tasks=how.tasks,
+              expression=how.expression, transport=how.transport, layers=how.layers)  # fmt: skip
+    if how.seed is not None:
+        job.seed = how.seed
+    if how.confine is not None:
+        job.confine = how.confine
+    return job
+
+
+def _protect(assignment: Assignment) -> None:
+    """As root, close the staff's folders to every other user (a layer beside Landlock)."""
+    if os.geteuid() != 0:
+        return
+    for name in ("hidden", "solution", "mutants"):
+        folder = assignment.root / name
+        if folder.is_dir():
+            folder.chmod(0o700)

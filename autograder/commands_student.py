@@ -1,0 +1,129 @@
+"""Commands a student uses: test, debug, submit, doctor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from autograder.batch.grade import Graded, Grading, grade, grade_files
+from autograder.batch.run import Job, environment
+from autograder.cli import HOMEWORK, cli, console
+from autograder.course.assignment import Assignment
+from autograder.course.intake import Submission, SubmissionError, read_submission
+from autograder.course.submit import SubmitError, make_submission_zip
+from autograder.reporting.terminal import Progress, print_report
+from autograder.sandbox.host import REPOSITORY
+from autograder.testing.manifest import ManifestEntry
+
+
+class Shown:
+    """Grading with its progress on the terminal and the table at the end."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def start(self, manifest: list[ManifestEntry]) -> None:
+        """Called when the tests are known."""
+        self._progress = Progress(manifest)
+        self._progress.__enter__()
+
+    def attach(self, how: Grading) -> Grading:
+        """Let `how` report to this."""
+        how.on_start = self.start
+        how.on_record = lambda record: self._progress and self._progress.on_record(record)
+        return how
+
+    def finish(self, graded: Graded) -> None:
+        """Close the bar and print what came of it."""
+        if self._progress:
+            self._progress.__exit__(None, None, None)
+        if graded.report is None:
+            console.print(f"[bold red]not graded:[/] {graded.refused}", highlight=False)
+            return
+        print_report(graded.report)
+        if graded.report.grader_fault:
+            console.print(f"fault of the grader: {graded.report.grader_fault}", highlight=False)
+
+
+def shown_grade(
+    assignment: Assignment, submission: Path | Submission, out: Path | None, how: Grading
+) -> Graded:
+    """Grade with progress and a table in the terminal."""
+    shown = Shown()
+    shown.attach(how)
+    if isinstance(submission, Submission):
+        graded = grade_files(assignment, submission, out, how)
+    else:
+        graded = grade(assignment, submission, out, how)
+    shown.finish(graded)
+    return graded
+
+
+@cli.command()
+@click.argument("homework", type=HOMEWORK)
+@click.option("-k", "--keyword", default="", help="Only tests whose name matches (pytest -k).")
+@click.option("--seed", type=int, help="Replay a run's random inputs.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write report.html there.")
+def test(homework: Assignment, keyword: str, seed: int | None, out: Path | None) -> None:
+    """Run HOMEWORK's public tests on the code in its folder, and show the points."""
+    own = read_own_files(homework)
+    out = out or REPOSITORY / "results" / homework.name
+    how = Grading(hidden=False, expression=keyword, seed=seed)
+    graded = shown_grade(homework, own, out, how)
+    console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    sys.exit(0 if graded.report and graded.report.full else 1)
+
+
+def read_own_files(homework: Assignment) -> Submission:
+    """The editable files as they are in the homework's folder."""
+    try:
+        return read_submission(homework.root / homework.package, homework)
+    except SubmissionError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("homework", type=HOMEWORK)
+@click.argument("keyword", default="")
+@click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
+def debug(homework: Assignment, keyword: str, pytest_options: tuple[str, ...]) -> None:
+    """Run public tests in one process, so that breakpoint() and --pdb stop in your code.
+
+    KEYWORD chooses tests as pytest's -k; further options go to pytest. Without any, --pdb is on.
+    """
+    with tempfile.TemporaryDirectory(prefix="llm-systems-debug-") as folder:
+        job = Job(homework, homework.root, Path(folder), hidden=False, expression=keyword,
+                  transport="inprocess", extra=pytest_options or ["--pdb"])  # fmt: skip
+        job.prepare()
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *job.arguments()],
+            env=environment(), cwd=homework.root,
+        )  # fmt: skip
+    sys.exit(done.returncode)
+
+
+@cli.command()
+@click.argument("homework", type=HOMEWORK)
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write the zip.")
+def submit(homework: Assignment, out: Path | None) -> None:
+    """Write the zip to upload for HOMEWORK, then unpack it and grade it with the public tests."""
+    target = out or REPOSITORY / f"submission_{homework.name}.zip"
+    try:
+        make_submission_zip(homework, target)
+    except SubmitError as error:
+        raise click.ClickException(str(error)) from None
+    console.print(f"wrote {target}; now grading what is in it…", highlight=False, soft_wrap=True)
+    shown_grade(homework, target, REPOSITORY / "results" / homework.name, Grading(hidden=False))
+    console.print(f"[bold]upload this file:[/] {target}", highlight=False, soft_wrap=True)
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine can do, what is missing, what that costs and how to mend it."""
+    from autograder.sandbox import doctor as machine
+
+    sys.exit(machine.main(REPOSITORY, console.print))

@@ -1,0 +1,449 @@
+"""The trusted side of the sandbox: starts the zygote, asks it for workers, calls them, ends them.
+
+    with Sandbox(plan) as sandbox:
+        with sandbox.worker() as worker:
+            value = worker.call("hw1_autodiff_drivers:gradient", {"x": x}, timeout=10)
+
+Every way a worker can fail is an exception here; none of them disturbs the next worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograder.sandbox import wire
+from autograder.sandbox.output import OutputReader, stack_frames
+from autograder.sandbox.processes import all_pids, look_up
+from autograder.sandbox.zygote import receive_control, send_control
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_SECONDS = 120.0
+FIRST_UID, UIDS = 30_000, 30_000
+
+
+class GraderFault(Exception):
+    """Something on the trusted side failed: never the student's fault."""
+
+
+class WorkerFailure(Exception):
+    """A call did not return a value. `output` is what the worker printed so far."""
+
+    def __init__(self, message: str, frames: list[list[Any]] | None = None) -> None:
+        super().__init__(message)
+        self.frames = frames or []
+
+
+class WorkerRaised(WorkerFailure):
+    """The student's code raised: `error` holds type, bases, message, frames, as sent."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(str(error.get("message", "")), error.get("frames", []))
+        self.error = error
+
+
+class WorkerDied(WorkerFailure):
+    """The process ended before it answered: `status` is its wait status."""
+
+    def __init__(self, status: int | None, frames: list[list[Any]]) -> None:
+        super().__init__(describe_status(status), frames)
+        self.status = status
+
+
+class WorkerTimedOut(WorkerFailure):
+    """No answer before the deadline; `frames` say where the worker was."""
+
+
+class WorkerFlooded(WorkerFailure):
+    """The worker printed more than it may."""
+
+
+class WorkerMisbehaved(WorkerFailure):
+    """What came back breaks the protocol."""
+
+
+def describe_status(status: int | None) -> str:
+    """A wait status in words."""
+    if status is None:
+        return "the process is gone"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"the process was killed by {signal.Signals(number).name} (signal {number})"
+    return f"the process exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one grading run's workers are.
+
+    modules: name -> path of staff modules (drivers, peers); overlay: folder with the package;
+    confine: "full" drops to a throwaway uid (needs root), "self" keeps the uid, "none" is for
+    measuring what confinement costs. never: what no rule may open (hidden tests, reference).
+    cache: folder for byte code and compiled kernels, or None.
+    """
+
+    package: str
+    overlay: Path
+    imports: tuple[str, ...] = ()
+    modules: Mapping[str, Path] = field(default_factory=dict)
+    cache: Path | None = None
+    confine: str = "self"
+    never: tuple[Path, ...] = ()
+    fork: bool = sys.platform == "linux"
+    wall_seconds: float = 20.0
+    cpu_seconds: int = 60
+    memory_mb: int = 4096
+    processes: int = 0
+    open_files: int = 64
+    output_kb: int = 256
+    file_mb: int = 64
+    reply_mb: int = 256
+    threads: int = 2
+    layers: tuple[str, ...] = ("landlock", "seccomp")
+
+
+def clean_environment(threads: int) -> dict[str, str]:
+    """The environment of the zygote: nothing of the grader's own, one thread per library."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": str(max(2, threads)),
+        # Under the OpenMP layer one compiled parallel function in a parent kills forked children.
+        "NUMBA_THREADING_LAYER": "workqueue",
+    }
+
+
+class Sandbox:
+    """One zygote (or a pool of ready processes where fork is unsafe) and the workers it made."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.folder = Path(tempfile.mkdtemp(prefix="llm-systems-"))
+        self.folder.chmod(0o711)
+        self._zygotes: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+        self._uids = self._free_uids() if plan.confine == "full" else None
+        self._spawned = 0
+        if plan.confine == "full" and os.geteuid() != 0:
+            raise GraderFault("full confinement needs root: only root can drop to another user")
+        try:
+            self._ensure_zygote()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _free_uids(self) -> Iterator[int]:
+        """Throwaway uids that no process has, each used once; the start is random."""
+        place = random.SystemRandom().randrange(UIDS)
+        while True:
+            taken = {uid for pid in all_pids() if (task := look_up(pid)) for uid in task.uids}
+            for _ in range(64):  # a look at every process now and then, not for every worker
+                place = (place + 1) % UIDS
+                if FIRST_UID + place not in taken:
+                    yield FIRST_UID + place
+
+    def _ensure_zygote(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        if self.plan.fork and self._zygotes:
+            process, control = self._zygotes[0]
+            if process.poll() is None:
+                return process, control
+            raise GraderFault(f"the zygote ended with status {process.returncode}")
+        wanted = 1 if self.plan.fork else 3
+        while len(self._zygotes) < wanted:
+            self._zygotes.append(self._start_zygote())
+        process, control = self._zygotes[0] if self.plan.fork else self._zygotes.pop(0)
+        if getattr(process, "ready", False):
+            return process, control
+        control.settimeout(START_SECONDS)
+        try:
+            reply, _ = receive_control(control)
+        except (EOFError, OSError) as error:
+            raise GraderFault(f"the zygote did not start ({type(error).__name__})") from None
+        if not reply.get("ready"):
+            raise GraderFault(f"the zygote could not start: {reply.get('error')}")
+        process.ready = True  # type: ignore[attr-defined]
+        return process, control
+
+    def _start_zygote(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        plan = self.plan
+        ours, theirs = socket.socketpair()
+        mode = "fork" if plan.fork else "no-fork"
+        process = subprocess.Popen(
+            [sys.executable, "-s", "-B", "-m", "autograder.sandbox.zygote",
+             str(theirs.fileno()), mode],
+            env=clean_environment(plan.threads), cwd="/", pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        start = {
+            "preload": [name for name in plan.imports if name != "llvmlite"],
+            "modules": [f"{name}={path}" for name, path in plan.modules.items()],
+            "forget": [str(REPOSITORY)],
+            "packages": list(plan.imports),
+            "confinement": None if plan.confine == "none" else self._confinement(),
+        }
+        send_control(ours, start)
+        return process, ours
+
+    def _confinement(self) -> dict[str, Any]:
+        plan = self.plan
+        limits = ("cpu_seconds", "memory_mb", "processes", "open_files", "file_mb")
+        return {
+            "limits": {name: getattr(plan, name) for name in limits},
+            "reads": [str(plan.overlay)] + ([str(plan.cache)] if plan.cache else []),
+            "never": [str(path) for path in plan.never if path.exists()],
+            "drop_uid": plan.confine == "full",
+            "landlock": "landlock" in plan.layers,
+            "seccomp": "seccomp" in plan.layers,
+            "umask": 0o022,
+        }
+
+    def worker(
+        self, *, student: bool = True, warming_up: bool = False
+    ) -> Worker:
+        """A fresh worker; `student=False` gives one that can't see the overlay (for peers)."""
+        process, control = self._ensure_zygote()
+        self._spawned += 1
+        uid = next(self._uids) if self._uids else None
+        work = self.folder / f"work{self._spawned}"
+        work.mkdir(mode=0o700)
+        if uid is not None:
+            os.chown(work, uid, uid)
+            if warming_up and self.plan.cache:
+                for folder, _, files in os.walk(self.plan.cache):
+                    for path in (folder, *(os.path.join(folder, name) for name in files)):
+                        os.chown(path, uid, uid, follow_symlinks=False)
+        return Worker(self, process, control, uid, work, student, warming_up)
+
+    def close(self) -> None:
+        """End every process and remove every file of this sandbox."""
+        for process, control in self._zygotes:
+            control.close()
+            process.kill()
+            process.wait()
+        self._zygotes.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Worker:
+    """One untrusted process; calls go to it one at a time."""
+
+    def __init__(
+        self, sandbox: Sandbox, process: subprocess.Popen[bytes], control: socket.socket,
+        uid: int | None, work: Path, student: bool, warming_up: bool,
+    ) -> None:  # fmt: skip
+        self.sandbox, self.plan = sandbox, sandbox.plan
+        self._process, self._control = process, control
+        self.uid, self.work = uid, work
+        self.failure: WorkerFailure | None = None
+        self.end: dict[str, Any] | None = None
+        self.channel, channel = socket.socketpair()
+        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.output = OutputReader(self.plan.output_kb * 1024, self._on_flood)
+        crash_read, crash_write = os.pipe()
+        os.set_blocking(crash_read, False)
+        self._crash = crash_read
+        plan = self.plan
+        setup = {
+            "overlay": str(plan.overlay) if student else None,
+            "package": plan.package,
+            "imports": list(plan.imports),
+            "cache": str(plan.cache) if plan.cache and student else None,
+            "cache_writable": warming_up,
+            "max_message_bytes": plan.reply_mb << 20,
+        }
+        request = {
+            "op": "spawn", "uid": uid, "setup": setup, "work": str(work),
+            "writes": [str(plan.cache)] if warming_up and plan.cache else [],
+            "environment": clean_environment(plan.threads) | {"PYTHONPATH": ""},
+        }  # fmt: skip
+        fds = [channel.fileno(), *self.output.write_fds, crash_write]
+        send_control(control, request, fds)
+        try:
+            control.settimeout(START_SECONDS)
+            self.pid = int(receive_control(control)[0]["pid"])
+        except (EOFError, OSError) as error:
+            raise GraderFault(f"no worker could be started ({type(error).__name__})") from None
+        finally:
+            channel.close()
+            os.close(crash_write)
+        self.output.start()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(
+        self, driver: str, arguments: Mapping[str, Any], *, timeout: float | None = None,
+        op: str = "run", **head: Any,
+    ) -> Any:  # fmt: skip
+        """The value of `module:function(**arguments)` in the worker.
+
+        Raises a WorkerFailure; after one that ended the process, each further call raises it again.
+        """
+        if self.failure is not None:
+            raise self.failure
+        call_id = secrets.token_hex(8)
+        deadline = time.monotonic() + (timeout or self.plan.wall_seconds)
+        try:
+            self.channel.settimeout(timeout or self.plan.wall_seconds)
+            wire.send(
+                self.channel, {"op": op, "id": call_id, "driver": driver, **head}, dict(arguments)
+            )
+            reply = wire.receive(self.channel, self.plan.reply_mb << 20, deadline)
+        except (wire.WireTimeout, TimeoutError):
+            raise self._timed_out(timeout or self.plan.wall_seconds) from None
+        except (wire.WireClosed, BrokenPipeError, ConnectionError):
+            raise self._died() from None
+        except wire.WireError as error:
+            raise self._fail(WorkerMisbehaved(f"the worker's answer is {error}")) from None
+        if reply.head.get("status") == "unconfined":
+            raise GraderFault(f"confinement could not be applied: {reply.value}")
+        if reply.head.get("id") != call_id:
+            raise self._fail(WorkerMisbehaved("the worker answered a call that was not made"))
+        if reply.head.get("status") == "ok":
+            return reply.value
+        if not isinstance(reply.value, dict):
+            raise self._fail(WorkerMisbehaved("the worker's error report is malformed"))
+        raise WorkerRaised(reply.value)
+
+    def open(self, driver: str, arguments: Mapping[str, Any], **options: Any) -> str:
+        """Run a driver whose result stays in the worker; returns the handle for `call_method`."""
+        handle = secrets.token_hex(8)
+        self.call(driver, arguments, op="open", object=handle, **options)
+        return handle
+
+    def call_method(
+        self, handle: str, method: str, arguments: Mapping[str, Any], **options: Any
+    ) -> Any:
+        """Call a public method of an object that `open` left in the worker."""
+        return self.call("", arguments, op="call", object=handle, method=method, **options)
+
+    def cpu_seconds(self) -> float:
+        """CPU time the process has used, by the kernel's account (all of its threads)."""
+        try:
+            return time.clock_gettime(((~self.pid) << 3) | 2)
+        except OSError:
+            return float("nan")
+
+    def thread_seconds(self) -> list[float]:
+        """CPU seconds of each living thread, by the kernel's account."""
+        seconds = []
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            seconds.append(int((task / "schedstat").read_text().split()[0]) / 1e9)
+        return seconds
+
+    def queued_seconds(self) -> float:
+        """Seconds the main thread was ready to run and waited for a processor; 0 if unknown."""
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return 0.0
+
+    def resident_bytes(self) -> int:
+        """Resident memory now (VmRSS)."""
+        return self._status_bytes("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most resident memory since `reset_peak` (VmHWM)."""
+        return self._status_bytes("VmHWM")
+
+    def reset_peak(self) -> None:
+        """Start measuring the peak anew (Linux: 5 into /proc/PID/clear_refs)."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _status_bytes(self, field_name: str) -> int:
+        try:
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith(field_name + ":"):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            pass
+        raise GraderFault(f"{field_name} of a worker can't be read: memory is measured on Linux")
+
+    def _fail(self, failure: WorkerFailure) -> WorkerFailure:
+        self._stop()
+        self.failure = failure
+        return failure
+
+    def _died(self) -> WorkerFailure:
+        if self.failure is not None:
+            return self.failure
+        self._stop()
+        status = self.end["status"] if self.end else None
+        return self._fail(WorkerDied(status, self._stack()))
+
+    def _timed_out(self, seconds: float) -> WorkerFailure:
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGUSR1)
+        frames: list[list[Any]] = []
+        give_up = time.monotonic() + 1.0
+        while not frames and time.monotonic() < give_up:
+            time.sleep(0.02)
+            frames = self._stack()
+        return self._fail(WorkerTimedOut(f"no answer within {seconds:g} s", frames))
+
+    def _on_flood(self) -> None:
+        limit = self.plan.output_kb
+        self.failure = WorkerFlooded(f"it printed more than {limit} kB and was stopped")
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _stack(self) -> list[list[Any]]:
+        try:
+            text = os.read(self._crash, 1 << 16)
+        except OSError:
+            return []
+        return stack_frames(text.decode("utf-8", "replace"), str(self.plan.overlay))
+
+    def _stop(self) -> None:
+        if self.end is not None:
+            return
+        if not self.plan.fork:
+            self._process.kill()
+            self.end = {"status": -self._process.wait(), "survivors": []}
+            return
+        try:
+            send_control(self._control, {"op": "stop", "pid": self.pid, "uid": self.uid})
+            self.end, _ = receive_control(self._control)
+        except (EOFError, OSError) as error:
+            self.end = {"status": None, "survivors": []}
+            raise GraderFault(f"the zygote is gone ({type(error).__name__})") from None
+        if self.end["survivors"]:
+            raise GraderFault(f"processes of uid {self.uid} survived: {self.end['survivors']}")
+
+    def close(self) -> None:
+        """Kill the process, with all it started, and remove its work folder."""
+        self._stop()
+        self.channel.close()
+        self.output.close()
+        os.close(self._crash)
+        shutil.rmtree(self.work, ignore_errors=True)

@@ -1,0 +1,75 @@
+"""What a worker prints, read by the trusted side with a cap, and the stack it leaves when it dies."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_FRAME = re.compile(r'^  File "([^"]*)", line (\d+) in (.*)$', re.MULTILINE)
+
+
+class OutputReader:
+    """Drains two pipes in a thread; keeps the first `limit` bytes, calls `on_flood` past them."""
+
+    def __init__(self, limit: int, on_flood: Callable[[], None]) -> None:
+        self.limit = limit
+        self.on_flood = on_flood
+        self._kept = bytearray()
+        self._total = 0
+        pairs = [os.pipe(), os.pipe()]
+        self._read_fds = [pair[0] for pair in pairs]
+        self.write_fds = [pair[1] for pair in pairs]
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+
+    def start(self) -> None:
+        """Close the write ends (the worker holds them now) and start reading."""
+        for fd in self.write_fds:
+            os.close(fd)
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        """What was printed so far, at most the limit."""
+        return bytes(self._kept).decode("utf-8", "replace")
+
+    def close(self) -> str:
+        """Wait for the rest (the worker is dead by now) and return the text."""
+        self._thread.join(timeout=5)
+        return self.text
+
+    def _drain(self) -> None:
+        open_fds = list(self._read_fds)
+        poll = select.poll()
+        for fd in open_fds:
+            poll.register(fd, select.POLLIN | select.POLLHUP)
+        while open_fds:
+            for fd, _ in poll.poll():
+                data = os.read(fd, 1 << 16)
+                if data:
+                    self._keep(data)
+                else:
+                    poll.unregister(fd)
+                    open_fds.remove(fd)
+                    os.close(fd)
+
+    def _keep(self, data: bytes) -> None:
+        before = self._total
+        self._total += len(data)
+        self._kept += data[: max(0, self.limit - before)]
+        if before <= self.limit < self._total:
+            self.on_flood()
+
+
+def stack_frames(text: str, overlay: str) -> list[list[Any]]:
+    """[file, line, function] inside the overlay from faulthandler's dump, outermost first."""
+    prefix = overlay.rstrip("/") + "/"
+    frames = []
+    for file, line, function in _FRAME.findall(text):
+        if file.startswith(prefix):
+            frames.append([file[len(prefix) :], int(line), function])
+    frames.reverse()
+    return frames

@@ -1,0 +1,35 @@
+"""What a test author imports. Tests run in a trusted process and reach student code by `student`."""
+
+from autograder.testing.compare import assert_close, assert_equal, finite_difference
+from autograder.testing.marks import reported_by_worker, speed
+from autograder.testing.records import Measure
+from autograder.testing.student import (
+    Memory,
+    Student,
+    StudentCrashed,
+    StudentError,
+    StudentFlooded,
+    StudentRaised,
+    StudentTimedOut,
+)
+from autograder.testing.timing import Race, race, race_score, score_ratio
+
+__all__ = [
+    "Measure",
+    "Memory",
+    "Race",
+    "Student",
+    "StudentCrashed",
+    "StudentError",
+    "StudentFlooded",
+    "StudentRaised",
+    "StudentTimedOut",
+    "assert_close",
+    "assert_equal",
+    "finite_difference",
+    "race",
+    "race_score",
+    "reported_by_worker",
+    "score_ratio",
+    "speed",
+]

@@ -1,0 +1,164 @@
+"""Comparisons that teach: what differs, where first, by how much, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def assert_close(
+    actual: Any,
+    expected: Any,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    name: str = "result",
+    hint: str = "",
+    same_dtype: bool = False,
+) -> None:
+    """Assert |actual - expected| <= atol + rtol * |expected| elementwise, shapes equal.
+
+    NaN equals NaN and an infinity its own sign only. `actual` is what came from the student: any
+    plain value; a value of the wrong kind fails with a message, never with a TypeError.
+    """
+    wanted = np.asarray(expected)
+    got = as_array(actual, name, wanted.shape, hint)
+    if got.shape != wanted.shape:
+        raise AssertionError(
+            _lines(f"{name} has shape {got.shape}, expected {wanted.shape}", hint)
+        )
+    if same_dtype and got.dtype != wanted.dtype:
+        raise AssertionError(
+            _lines(f"{name} has dtype {got.dtype}, expected {wanted.dtype}", hint)
+        )
+    if wanted.size == 0:
+        return
+    got64, wanted64 = got.astype(np.float64), wanted.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(got64 - wanted64)
+        right = difference <= atol + rtol * np.abs(wanted64)
+    # Differences with infinities are NaN: equal infinities and paired NaNs are right.
+    right |= (got64 == wanted64) | (np.isnan(got64) & np.isnan(wanted64))
+    right &= np.isfinite(wanted64) | (got64 == wanted64) | np.isnan(wanted64)
+    if right.all():
+        return
+    tolerance = f"tolerance rtol={rtol:g}, atol={atol:g}"
+    raise AssertionError(_difference(name, got, wanted, right, difference, tolerance, hint))
+
+
+def assert_equal(actual: Any, expected: Any, *, name: str = "result", hint: str = "") -> None:
+    """Assert exact equality of arrays (bit for bit, dtype aside), or of plain nested values."""
+    if isinstance(expected, np.ndarray):
+        got = as_array(actual, name, expected.shape, hint)
+        if got.shape != expected.shape:
+            raise AssertionError(
+                _lines(f"{name} has shape {got.shape}, expected {expected.shape}", hint)
+            )
+        right = got == expected
+        if expected.dtype.kind == "f" and got.dtype.kind == "f":
+            right = right | (np.isnan(got) & np.isnan(expected))
+        if not right.all():
+            with np.errstate(invalid="ignore"):
+                difference = np.abs(got.astype(np.float64) - expected.astype(np.float64))
+            raise AssertionError(
+                _difference(name, got, expected, right, difference, "exact equality asked", hint)
+            )
+        return
+    if isinstance(expected, (list, tuple)) and isinstance(actual, (list, tuple)):
+        if len(actual) != len(expected):
+            raise AssertionError(
+                _lines(f"{name} has {len(actual)} entries, expected {len(expected)}", hint)
+            )
+        for place, (one, other) in enumerate(zip(actual, expected, strict=True)):
+            assert_equal(one, other, name=f"{name}[{place}]", hint=hint)
+        return
+    if isinstance(actual, np.ndarray) or type(actual) is not type(expected) or actual != expected:
+        raise AssertionError(
+            _lines(f"{name} is {shown(actual)}, expected {shown(expected)}", hint)
+        )
+
+
+def as_array(value: Any, name: str, shape: tuple[int, ...], hint: str = "") -> np.ndarray:
+    """`value` as a numeric array; AssertionError for None, text and other kinds of value."""
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, (bool, int, float)):
+        return np.asarray(value)
+    raise AssertionError(
+        _lines(f"{name} is {shown(value)}, expected an array of shape {shape}", hint)
+    )
+
+
+def finite_difference(
+    function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-6
+) -> np.ndarray:
+    """The gradient of `function` at `x` by central differences, float64; 2 * x.size calls.
+
+    The step is relative for entries larger than 1. The error is about step**2 plus
+    1e-16 / step times the size of the function's values.
+    """
+    x = np.array(x, dtype=np.float64)
+    gradient = np.zeros_like(x)
+    for index in np.ndindex(*x.shape):
+        width = step * max(1.0, abs(x[index]))
+        kept = x[index]
+        x[index] = kept + width
+        above = float(function(x))
+        x[index] = kept - width
+        below = float(function(x))
+        x[index] = kept
+        gradient[index] = (above - below) / (2 * width)
+    return gradient
+
+
+def shown(value: Any) -> str:
+    """A short form of any plain value."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}, {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _difference(
+    name: str, got: np.ndarray, wanted: np.ndarray, right: np.ndarray, difference: np.ndarray,
+    tolerance: str, hint: str,
+) -> str:  # fmt: skip
+    wrong = ~right
+    first = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    finite = np.where(wrong & np.isfinite(difference), difference, -1.0)
+    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(finite)), finite.shape))
+    count, size = int(wrong.sum()), wrong.size
+    lines = [
+        f"{name} is wrong in {count} of {size} entries "
+        f"(shape {wanted.shape}, {got.dtype}, expected {wanted.dtype})",
+        f"first at {list(first)}: expected {_number(wanted[first])}, got {_number(got[first])}",
+    ]
+    if finite[worst] >= 0:
+        lines.append(f"largest error {finite[worst]:.3g} at {list(worst)} ({tolerance})")
+    else:
+        lines.append(f"the errors are NaN or infinite ({tolerance})")
+    note = _pattern(got, wanted, wrong)
+    return _lines("\n".join(lines + ([note] if note else [])), hint)
+
+
+def _pattern(got: np.ndarray, wanted: np.ndarray, wrong: np.ndarray) -> str:
+    """What the error looks like, where it looks like something."""
+    if not np.isfinite(got[wrong].astype(np.float64)).any():
+        return "every wrong entry is NaN or infinite"
+    if wrong.all() and not got.any():
+        return "every entry is 0"
+    with np.errstate(all="ignore"):
+        ratio = got[wrong].astype(np.float64) / wanted[wrong].astype(np.float64)
+    if ratio.size > 1 and np.isfinite(ratio).all() and np.ptp(ratio) < 1e-3 * abs(ratio[0]):
+        return f"every wrong entry is {ratio[0]:.4g} times what is expected"
+    return ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:.7g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _lines(text: str, hint: str) -> str:
+    return f"{text}\nhint: {hint}" if hint else text

@@ -1,0 +1,159 @@
+"""One grading run, seen from the tests: the sandbox, its caches, and which tasks have failed."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from autograder.course.assignment import Assignment
+from autograder.sandbox import host
+from autograder.sandbox.worker import load_modules
+from autograder.testing.inprocess import InProcessWorker
+from autograder.testing.student import Student, driver_name
+
+WARM_UP_SECONDS = 240.0
+
+
+@dataclass
+class Run:
+    """Everything the plugin's hooks and fixtures share.
+
+    transport: "sandbox" (a worker process) or "inprocess" (for a debugger; the same values cross).
+    """
+
+    assignment: Assignment
+    overlay: Path
+    cache: Path | None
+    seed: int
+    transport: str = "sandbox"
+    confine: str = "self"
+    layers: tuple[str, ...] = ("landlock", "seccomp")
+    modules: dict[str, ModuleType] = field(default_factory=dict)
+    _sandbox: host.Sandbox | None = None
+    _warm: set[str] = field(default_factory=set)
+
+    @property
+    def drivers(self) -> ModuleType:
+        """The homework's drivers."""
+        return self.modules[f"{self.assignment.name}_drivers"]
+
+    def load_modules(self) -> None:
+        """Load drivers and peers in this process, so that tests can name them."""
+        entries = [f"{name}={path}" for name, path in module_paths(self.assignment).items()]
+        self.modules = load_modules(entries)
+
+    def student(self, test: str, forbid_blas: bool) -> Student:
+        """The fixture's value for one test."""
+        return Student(self.start_worker, self.overlay, self.seed_of(test), forbid_blas)
+
+    def seed_of(self, test: str) -> int:
+        """A seed of the run and the test's name."""
+        return (self.seed * 0x9E3779B1 + zlib.crc32(test.encode())) % 2**32
+
+    def rng(self, test: str) -> np.random.Generator:
+        """Random numbers of one test, other ones in each run, the same under `--seed`."""
+        return np.random.default_rng([self.seed, zlib.crc32(test.encode())])
+
+    def start_worker(self, **options: Any) -> Any:
+        """A fresh worker of the chosen transport."""
+        if self.transport == "inprocess":
+            return InProcessWorker(self.overlay, self.assignment.package, self.modules, **options)
+        return self.sandbox.worker(**options)
+
+    @property
+    def sandbox(self) -> host.Sandbox:
+        """The sandbox, started at the first use."""
+        if self._sandbox is None:
+            self._sandbox = host.Sandbox(make_plan(self))
+            self._compile()
+        return self._sandbox
+
+    def warm_up(self, task: str) -> None:
+        """Fill the cache of compiled kernels for a task, once; failures show in the tests."""
+        if task in self._warm or self.transport == "inprocess" or self.cache is None:
+            return
+        self._warm.add(task)
+        driver = getattr(self.drivers, "WARM_UP", {}).get(task) if self.sandbox else None
+        if driver is not None:
+            self._in_warm_worker(
+                lambda worker: worker.call(driver_name(driver), {}, timeout=WARM_UP_SECONDS)
+            )
+
+    def close(self) -> None:
+        """End the sandbox."""
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
+
+    def _compile(self) -> None:
+        """Byte code of the student's files, made in a worker: a compiler can be crashed too."""
+        if self.cache is not None:
+            self._in_warm_worker(lambda worker: worker.call("", {}, op="compile", timeout=30.0))
+
+    def _in_warm_worker(self, use: Callable[[Any], Any]) -> None:
+        assert self._sandbox is not None
+        worker = self._sandbox.worker(warming_up=True)
+        try:
+            use(worker)
+        except host.WorkerFailure:
+            pass  # the tests that need it will say what is wrong
+        finally:
+            worker.close()
+            _seal(self.cache)
+
+
+def _seal(cache: Path | None) -> None:
+    """Make what a warm-up worker wrote readable to all and its own no more."""
+    if cache is None or os.geteuid() != 0:
+        return
+    for folder, folders, files in os.walk(cache, followlinks=False):
+        for name in [*folders, *files]:
+            path = os.path.join(folder, name)
+            os.chown(path, 0, 0, follow_symlinks=False)
+            if not os.path.islink(path) and os.lstat(path).st_nlink == 1 + (name in folders):
+                os.chmod(path, 0o755 if name in folders else 0o644)
+    os.chown(cache, 0, 0)
+
+
+def module_paths(assignment: Assignment) -> dict[str, Path]:
+    """Staff modules by name: siblings first, then `<homework>_peers` and `<homework>_drivers`."""
+    tests = assignment.root / "tests"
+    paths = {
+        path.stem: path
+        for pattern in ("peers_*.py", "drivers_*.py")
+        for path in sorted(tests.glob(pattern))
+    }
+    for kind in ("peers", "drivers"):
+        if (tests / f"{kind}.py").is_file():
+            paths[f"{assignment.name}_{kind}"] = tests / f"{kind}.py"
+    return paths
+
+
+def make_plan(run: Run) -> host.Plan:
+    """The sandbox's plan for a run, from the homework's limits."""
+    limits = run.assignment.limits
+    return host.Plan(
+        package=run.assignment.package,
+        overlay=run.overlay,
+        imports=tuple(run.assignment.imports),
+        modules=module_paths(run.assignment),
+        cache=run.cache,
+        confine=run.confine,
+        never=tuple(run.assignment.root / name for name in ("hidden", "solution", "mutants")),
+        layers=run.layers,
+        wall_seconds=limits.wall_seconds,
+        cpu_seconds=limits.cpu_seconds,
+        memory_mb=limits.memory_mb,
+        processes=limits.processes,
+        open_files=limits.open_files,
+        output_kb=limits.output_kb,
+        file_mb=limits.file_mb,
+        reply_mb=limits.reply_mb,
+    )

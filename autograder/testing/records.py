@@ -1,0 +1,105 @@
+"""What one test leaves behind: a small JSON file, written atomically the moment the test ends.
+
+The grader trusts these files and the manifest, nothing else: a test that left no record scores 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Status = Literal["passed", "failed", "skipped"]
+Fault = Literal["none", "student", "grader"]
+
+
+class SourceLine(BaseModel):
+    """One line of source shown around a frame; `current` marks the line that was executing."""
+
+    number: int
+    text: str
+    current: bool = False
+
+
+class Frame(BaseModel):
+    """One stack frame inside the student's own files; `file` is relative to the homework."""
+
+    file: str
+    line: int
+    function: str
+    source: list[SourceLine] = Field(default_factory=list)
+
+
+class Figure(BaseModel):
+    """Data of a picture for the report; `kind` names the drawing function in `reporting.figures`."""
+
+    kind: str
+    title: str
+    data: dict[str, Any]
+
+
+class Measure(BaseModel):
+    """A number that earned (or lost) points, with the ends of its score curve."""
+
+    name: str
+    value: float
+    unit: str = "x"
+    full: float | None = None
+    zero: float | None = None
+    peer: str = ""
+    source: Literal["trusted", "worker-reported"] = "trusted"
+    note: str = ""
+
+
+class TestRecord(BaseModel):
+    """The outcome of one test function (all of its parametrized cases together)."""
+
+    __test__ = False
+
+    test: str
+    number: str
+    status: Status
+    fraction: float = 0.0
+    fault: Fault = "none"
+    property: str = ""
+    exception: str = ""
+    message: str = ""
+    frames: list[Frame] = Field(default_factory=list)
+    output: str = ""
+    seconds: float = 0.0
+    measures: list[Measure] = Field(default_factory=list)
+    figures: list[Figure] = Field(default_factory=list)
+    leaderboard: dict[str, Any] | None = None
+
+
+def record_path(folder: Path, test: str) -> Path:
+    """The file for the test `tests/test_x.py::test_name`."""
+    return folder / (re.sub(r"[^A-Za-z0-9_.-]+", "_", test) + ".json")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step, so that a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_record(folder: Path, record: TestRecord) -> None:
+    """Write `record` into `folder`."""
+    write_atomically(record_path(folder, record.test), record.model_dump_json())
+
+
+def read_records(folder: Path) -> dict[str, TestRecord]:
+    """All records in `folder`, by test; an unreadable file counts as absent (it then scores 0)."""
+    records = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = TestRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            continue
+        records[record.test] = record
+    return records

@@ -1,0 +1,303 @@
+"""The `student` fixture: the only way a test reaches the student's code."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+
+from autograder.sandbox import host
+from autograder.testing.records import Frame, Measure, SourceLine
+
+CONTEXT_LINES = 2
+_SIGNAL_HINTS = {
+    "SIGSEGV": "memory was touched that is not yours (an index out of range in compiled code?)",
+    "SIGXCPU": "the limit on CPU time was reached",
+    "SIGILL": "where BLAS is forbidden this is what calling it (@, np.dot, ndarray.dot) ends in",
+    "SIGKILL": "the limit on CPU time, or the machine's memory, was reached",
+}
+
+
+class StudentError(AssertionError):
+    """The student's code did not return a value. `title` is short; the message teaches.
+
+    `title` and `frames` are all that is shown for a hidden test.
+    """
+
+    def __init__(self, title: str, message: str, frames: list[Frame] | None = None) -> None:
+        super().__init__(message)
+        self.title = title
+        self.message = message
+        self.frames = frames or []
+
+
+class StudentRaised(StudentError):
+    """The code raised an exception; `type_name` and `bases` are names of classes."""
+
+    def __init__(self, error: Mapping[str, Any], frames: list[Frame]) -> None:
+        self.type_name = _short(error.get("type"), 80) or "Exception"
+        bases = error.get("bases")
+        self.bases = [_short(base, 80) for base in bases] if isinstance(bases, list) else []
+        text = _short(error.get("message"), 4000)
+        if self.type_name == "NotImplementedError":
+            message = f"{text or 'this'} is not implemented yet"
+        elif error.get("unsupported") is True:
+            message = f"the result can't be used: {text}"
+        else:
+            message = f"{self.type_name}: {text}" if text else self.type_name
+        super().__init__(self.type_name, message, frames)
+        self.text = text
+
+
+class StudentCrashed(StudentError):
+    """The process died before it answered."""
+
+
+class StudentTimedOut(StudentError):
+    """No answer before the deadline."""
+
+
+class StudentFlooded(StudentError):
+    """More was printed than is allowed."""
+
+
+class StudentMisbehaved(StudentError):
+    """What came back is not an answer."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory around one call, in bytes, as the kernel counts it for the process.
+
+    baseline: just before the call, its arguments already there; peak: the most during the call;
+    held: after the answer. Meaningful for differences of 64 MB and more.
+    """
+
+    value: Any
+    baseline_bytes: int
+    peak_bytes: int
+    held_bytes: int
+
+    @property
+    def extra_bytes(self) -> int:
+        """The most that was held at once on top of the baseline."""
+        return self.peak_bytes - self.baseline_bytes
+
+
+def driver_name(driver: Callable[..., Any]) -> str:
+    """`module:function` of a staff driver."""
+    return f"{driver.__module__}:{driver.__name__}"
+
+
+class Student:
+    """Runs staff drivers in a fresh worker that holds the student's package.
+
+    One worker serves all calls of a test; it is started at the first call.
+    """
+
+    def __init__(
+        self, start_worker: Callable[..., Any], overlay: Path, seed: int, forbid_blas: bool = False
+    ) -> None:
+        self._start_worker = start_worker
+        self._overlay = overlay
+        self._seed = seed
+        self._head: dict[str, Any] = {"forbid_blas": True} if forbid_blas else {}
+        self._workers: list[Any] = []
+        self.answers = 0
+        self.measures: list[Measure] = []
+
+    @property
+    def worker(self) -> Any:
+        """The worker of this test, started if it was not yet."""
+        if not self._workers:
+            self._workers.append(self._start_worker())
+        return self._workers[0]
+
+    def run(
+        self, driver: Callable[..., Any], *, timeout: float | None = None, **arguments: Any
+    ) -> Any:
+        """The driver's result for `arguments`: plain arrays, numbers, strings, lists, dicts.
+
+        Raises a StudentError where the student's code raises, crashes, hangs or floods.
+        """
+        with self._translated():
+            value = self.worker.call(
+                driver_name(driver), arguments, timeout=timeout, **self._head
+            )
+        self.answers += 1
+        return value
+
+    def raises(
+        self, driver: Callable[..., Any], expected: str, match: str | None = None, **arguments: Any
+    ) -> StudentRaised:
+        """Assert that the driver raises `expected` (the name of a class or of one of its bases).
+
+        A NotImplementedError never counts, so a stub can't pass by raising.
+        """
+        try:
+            value = self.run(driver, **arguments)
+        except StudentRaised as error:
+            if error.type_name == "NotImplementedError" or expected not in error.bases:
+                raise
+            if match is not None and not re.search(match, error.text):
+                raise AssertionError(
+                    f"the {expected} should say something that matches {match!r}, "
+                    f"it says: {error.text!r}"
+                ) from None
+            self.answers += 1
+            return error
+        kind = type(value).__name__
+        raise AssertionError(f"expected a {expected}, but a result came back (a {kind})")
+
+    def session(self, driver: Callable[..., Any], **arguments: Any) -> Session:
+        """Keep the driver's result in the worker, as an object whose methods can be called."""
+        with self._translated():
+            handle = self.worker.open(driver_name(driver), arguments, **self._head)
+        return Session(self, handle)
+
+    def given(
+        self, max_examples: int = 50, **strategies: Any
+    ) -> Callable[[Callable[..., None]], Callable[[], None]]:
+        """Hypothesis in the trusted process, every example sent to this test's one worker.
+
+        A crash or a time-out ends the search at once: later examples repeat the same failure
+        without running, so that nothing is shrunk a deadline at a time.
+        """
+
+        def decorate(check: Callable[..., None]) -> Callable[[], None]:
+            return hypothesis.seed(self._seed)(
+                hypothesis.settings(
+                    max_examples=max_examples,
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(hypothesis.HealthCheck),
+                )(hypothesis.given(**strategies)(check))
+            )
+
+        return decorate
+
+    def memory(
+        self, driver: Callable[..., Any], *, timeout: float | None = None, **arguments: Any
+    ) -> Memory:
+        """Run the driver and read the worker's resident memory before, during and after.
+
+        The arguments are sent first, so they count to the baseline. Needs Linux.
+        """
+        with self._translated():
+            worker = self.worker
+            worker.call(driver_name(driver), arguments, op="hold", **self._head)
+            baseline = worker.resident_bytes()
+            worker.reset_peak()
+            value = worker.call(
+                driver_name(driver), {}, op="run_held", timeout=timeout, **self._head
+            )
+            peak, held = worker.peak_bytes(), worker.resident_bytes()
+        self.answers += 1
+        return Memory(value, baseline, max(peak, baseline), held)
+
+    def thread_seconds(self) -> list[float]:
+        """CPU seconds used so far by each living thread of the worker, by the kernel's account."""
+        return self.worker.thread_seconds()
+
+    def peer(self) -> Any:
+        """A second, clean worker that can't see the student's code; closed with the test."""
+        self.worker  # noqa: B018  the student's own comes first in the list
+        worker = self._start_worker(student=False)
+        self._workers.append(worker)
+        return worker
+
+    def measure(self, measure: Measure) -> None:
+        """Attach a measured number to this test's record."""
+        self.measures.append(measure)
+
+    @property
+    def output(self) -> str:
+        """What the student's code printed so far."""
+        return self._workers[0].output.text if self._workers else ""
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except host.WorkerFailure as failure:
+            raise self._translate(failure) from None
+
+    def _translate(self, failure: host.WorkerFailure) -> StudentError:
+        frames = frames_with_source(failure.frames, self._overlay)
+        where = f" in {frames[-1].function} ({frames[-1].file}:{frames[-1].line})" if frames else ""
+        if isinstance(failure, host.WorkerRaised):
+            return StudentRaised(failure.error, frames)
+        if isinstance(failure, host.WorkerTimedOut):
+            text = f"your code did not finish: {failure}{where or ' (it could not say where)'}"
+            return StudentTimedOut("time limit", text, frames)
+        if isinstance(failure, host.WorkerFlooded):
+            return StudentFlooded("too much output", f"your code was stopped: {failure}", frames)
+        if isinstance(failure, host.WorkerDied):
+            hint = next((h for name, h in _SIGNAL_HINTS.items() if name in str(failure)), "")
+            text = f"your code ended the process before it answered: {failure}{where}"
+            return StudentCrashed(str(failure), f"{text}; {hint}" if hint else text, frames)
+        return StudentMisbehaved("not an answer", str(failure), frames)
+
+
+class Session:
+    """An object that lives in the worker, behind the methods its staff-written class has."""
+
+    def __init__(self, student: Student, handle: str) -> None:
+        self._student = student
+        self._handle = handle
+
+    def call(self, method: str, *, timeout: float | None = None, **arguments: Any) -> Any:
+        """The result of `method(**arguments)`."""
+        if method.startswith("_"):
+            raise ValueError(f"{method} is not a public method")
+        student = self._student
+        with student._translated():
+            value = student.worker.call_method(
+                self._handle, method, arguments, timeout=timeout, **student._head
+            )
+        student.answers += 1
+        return value
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the worker now, by the kernel's account."""
+        return self._student.worker.resident_bytes()
+
+
+def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
+    """Frames as the worker sent them, checked, with the source lines read from the overlay here."""
+    frames = []
+    for entry in raw if isinstance(raw, list) else []:
+        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
+            continue
+        path = (overlay / entry[0]).resolve()
+        if type(entry[1]) is not int or not path.is_relative_to(overlay.resolve()):
+            continue
+        if path.is_file():
+            file, function = str(path.relative_to(overlay.resolve())), _short(entry[2], 120)
+            source = source_around(path, entry[1])
+            frames.append(Frame(file=file, line=entry[1], function=function, source=source))
+    return frames
+
+
+def source_around(path: Path, line: int) -> list[SourceLine]:
+    """The lines around `line` of a text file."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    first, last = max(1, line - CONTEXT_LINES), min(len(lines), line + CONTEXT_LINES)
+    return [
+        SourceLine(number=n, text=lines[n - 1][:400], current=n == line)
+        for n in range(first, last + 1)
+    ]
+
+
+def _short(text: Any, length: int) -> str:
+    return text[:length] if isinstance(text, str) else ""

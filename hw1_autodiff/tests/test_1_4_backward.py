@@ -1,0 +1,123 @@
+"""Task 1.4: topological order, accumulation over every path, a graph that is freed."""
+
+from __future__ import annotations
+
+import hw1_autodiff_drivers as drivers
+import numpy as np
+from gradescope_utils.autograder_utils.decorators import number, weight
+from programs import random_program, torch_gradients, wrong_order
+
+from autograder.testing import Measure, assert_close, assert_equal
+
+
+@number("1.4")
+@weight(1)
+def test_order_has_every_tensor_after_its_consumers(student, rng, figure):
+    """topological_order lists each tensor once, after everything computed from it."""
+    for _ in range(10):
+        program, leaves = random_program(rng, operations=12)
+        order = student.run(
+            drivers.order_of_program, program=program, leaves=leaves, wanted=[True] * leaves
+        )
+        problem = wrong_order(order, program, leaves, [True] * leaves)
+        assert not problem, problem
+    graph = student.run(drivers.graph_of_expression)
+    figure(kind="graph", title="Backward through (x·w + b)·(x·w), in your order", data=graph)
+
+
+@number("1.4")
+@weight(1.5)
+def test_gradients_of_every_path_are_added(student, rng):
+    """A tensor used several times gets the sum over all paths, as in torch."""
+    for _ in range(8):
+        program, leaves = random_program(rng, operations=10)
+        arrays = [rng.standard_normal((2, 3)) for _ in range(leaves)]
+        got, _ = student.run(
+            drivers.evaluate_program, program=program, leaves=arrays, wanted=[True] * leaves
+        )
+        for place, expected in enumerate(torch_gradients(program, arrays, [True] * leaves)):
+            if expected is None:
+                assert got[place] is None, f"leaf {place} is not used: its grad stays None"
+                continue
+            assert_close(
+                got[place], expected, rtol=1e-9, name=f"leaf {place}.grad",
+                hint="add up what arrives over each path before you pass it on",
+            )  # fmt: skip
+
+
+@number("1.4")
+@weight(1)
+def test_grad_adds_up_over_several_backward_passes(student, rng):
+    """A leaf keeps its grad: the next backward adds to it."""
+    x = rng.standard_normal((3, 2))
+    first, last = student.run(drivers.accumulated_gradients, x=x, times=3)
+    assert_close(
+        first, 2 * x, rtol=1e-12, name="the grad array taken after the first pass",
+        hint="make a new array when you add: the old one may be held by someone",
+    )  # fmt: skip
+    assert_close(last, 6 * x, rtol=1e-12, name="leaf.grad after three passes")
+
+
+@number("1.4")
+@weight(1)
+def test_no_array_of_others_is_written_to(student, rng):
+    """Each leaf's grad is an array of its own."""
+    x, upstream = rng.standard_normal((2, 2)), rng.standard_normal((2, 2))
+    kept, other = student.run(drivers.gradient_is_own_array, x=x, upstream=upstream)
+    hint = "copy the first gradient that arrives at a leaf; Add hands out `upstream` itself, twice"
+    assert_close(kept, upstream, rtol=0, name="the caller's gradient", hint=hint)
+    assert_close(other, upstream, rtol=0, name="the other leaf's grad", hint=hint)
+
+
+@number("1.4")
+@weight(1.5)
+def test_a_long_chain_needs_no_recursion(student, rng):
+    """A chain of 50,000 operations works."""
+    x = rng.standard_normal(3)
+    by = 1.0 + 1e-5
+    got = student.run(drivers.chain_gradient, x=x, length=50_000, by=by)
+    assert_close(got, np.full(3, by**50_000), rtol=1e-6, name="gradient through the chain")
+
+
+@number("1.4")
+@weight(1)
+def test_the_graph_is_freed(student, rng):
+    """After backward the saved arrays are gone, without help of the garbage collector."""
+    x = rng.standard_normal(4)
+    seen = student.run(drivers.freed_after_backward, x=x)
+    assert_close(seen["grad"], np.full(4, 64.0), name="leaf.grad")
+    assert seen["before"] == 6, "the graph was freed before backward was called"
+    assert seen["after"] == 0, (
+        f"{seen['after']} of 6 saved arrays are alive after backward: call node.free() on every "
+        "node you visited, and keep no reference to them"
+    )
+    assert seen["freed"] is True, "result.node.freed is False after backward"
+
+
+def _time_of_walk(student, length: int) -> float:
+    """Best CPU seconds of five backward passes over a ladder with `length` rungs."""
+    best = float("inf")
+    for _ in range(5):
+        before = student.worker.cpu_seconds()
+        got = student.run(drivers.ladder_gradient, x=np.array([1.0]), rungs=length)
+        best = min(best, student.worker.cpu_seconds() - before)
+        assert np.asarray(got).shape == (1,), "the gradient of a 1-element leaf has 1 element"
+    return best
+
+
+@number("1.4")
+@weight(1)
+def test_the_walk_is_linear(student):
+    """Eight times the nodes take at most 32 times as long (a quadratic walk takes 64)."""
+    assert_equal(
+        student.run(drivers.ladder_gradient, x=np.array([1.0]), rungs=60), np.array([2.0**60]),
+        name="gradient of a ladder with 2**60 paths", hint="visit each tensor once",
+    )  # fmt: skip
+    small, large = _time_of_walk(student, 500), _time_of_walk(student, 4000)
+    ratio = large / small
+    student.measure(Measure(name="t(8n) / t(n)", value=ratio, full=32, zero=64))
+    assert ratio <= 32, (
+        f"8 times the nodes took {ratio:.0f} times as long: the walk is not linear. Look for a "
+        "search through a list, or a tensor that is visited once per path."
+    )
+
