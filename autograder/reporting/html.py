@@ -1,0 +1,149 @@
+"""The report as one HTML page: no script, nothing loaded, every text escaped by the template."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from autograder.reporting import explain
+from autograder.reporting.figures import Drawing, draw
+from autograder.reporting.outcome import (
+    FAULT_SENTENCE,
+    Report,
+    TaskOutcome,
+    TestOutcome,
+    points_text,
+)
+from autograder.reporting.sanitise import clean_line
+from autograder.testing.records import Figure, Measure, write_atomically
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MAX_FIGURES = 24
+# Not colour alone: each state has a sign of its own, read out as its word.
+_SIGNS: Mapping[str, str] = {
+    "passed": "✓",
+    "partial": "◐",
+    "failed": "✗",
+    "skipped": "–",
+    "not reached": "?",
+    "grader fault": "!",
+    "hidden only": "–",
+}
+
+
+@dataclass(frozen=True)
+class _Picture:
+    title: str
+    drawing: Drawing | None
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A measure with what the template needs to draw its place on the score curve."""
+
+    measure: Measure
+    value: str
+    zero: str
+    full: str
+    percent: float | None
+    details: list[str]
+
+
+def render_html(report: Report) -> str:
+    """The whole page. It needs no network and no script, and follows the reader's dark mode."""
+    budget = [_MAX_FIGURES]
+    pictures = {
+        test.test: [_picture(figure, budget) for figure in test.figures] for test in report.tests()
+    }
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            pictures={test: [p for p in drawn if p] for test, drawn in pictures.items()},
+            lost=[test for test in report.tests() if test.state != "passed"],
+            fault_sentence=FAULT_SENTENCE,
+            score_percent=_percent(report.score, report.maximum),
+        )
+    )
+
+
+def write_html(path: Path, report: Report) -> None:
+    """Replace `path` by the page in one step."""
+    write_atomically(path, render_html(report))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        points=points_text,
+        sign=lambda state: _SIGNS[state],
+        anchor=lambda text: "".join(c if c.isascii() and c.isalnum() else "-" for c in text),
+    )
+    environment.globals.update(
+        what_happened=explain.what_happened,
+        place=explain.place,
+        rerun=explain.rerun_command,
+        curve=_curve,
+        percent=_percent,
+        summary=_summary,
+        needs_detail=_needs_detail,
+    )
+    return environment
+
+
+def _picture(figure: Figure, budget: list[int]) -> _Picture | None:
+    if budget[0] <= 0:
+        return None
+    budget[0] -= 1
+    return _Picture(title=clean_line(figure.title, 120), drawing=draw(figure))
+
+
+def _curve(measure: Measure) -> _Curve:
+    position = explain.curve_position(measure)
+    details = explain.curve_parts(measure) if position is None else []
+    if measure.peer:
+        details.append(f"peer: {measure.peer}")
+    details.append(explain.source_text(measure))
+    return _Curve(
+        measure=measure,
+        value=explain.value_text(measure.value, measure.unit),
+        zero="" if position is None else explain.value_text(measure.zero or 0.0, measure.unit),
+        full="" if position is None else explain.value_text(measure.full or 0.0, measure.unit),
+        percent=None if position is None else round(100 * position, 1),
+        details=details,
+    )
+
+
+def _percent(part: float, whole: float) -> float:
+    return round(100 * part / whole, 2) if whole > 0 else 0.0
+
+
+def _summary(task: TaskOutcome) -> str:
+    """`3 of 5 tests passed`, in words that a table cell has room for."""
+    if not task.tests:
+        return "hidden tests only"
+    count = len(task.tests)
+    passed = sum(test.state == "passed" for test in task.tests)
+    if passed == count:
+        return f"all {count} tests passed" if count > 1 else "its test passed"
+    skipped = {test.message for test in task.tests if test.state == "skipped"}
+    if len(skipped) == 1 and all(test.state == "skipped" for test in task.tests):
+        return skipped.pop()
+    return f"{passed} of {count} tests passed"
+
+
+def _needs_detail(test: TestOutcome) -> bool:
+    """Whether a test says more than its row in the table; a skip or a missing record does not."""
+    return test.state in ("failed", "partial", "grader fault")

@@ -1,0 +1,196 @@
+"""The report in a terminal: progress while grading, then a table, then what failed and where.
+
+Student text enters as `rich.text.Text`, never as markup. Without a terminal (a pipe, CI) there are
+plain lines; NO_COLOR is honoured by rich itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as LiveProgress
+from rich.table import Table
+from rich.text import Text
+
+from autograder.reporting.explain import frame_text, measure_text, rerun_command, what_happened
+from autograder.reporting.outcome import FAULT_SENTENCE, Report, TestOutcome, points_text
+from autograder.reporting.sanitise import clean_line, clean_text
+from autograder.testing.manifest import ManifestEntry
+from autograder.testing.records import TestRecord
+
+MAX_DETAILED = 12
+_UNFINISHED = "NotImplementedError"
+_STYLES = {
+    "passed": "green",
+    "partial": "yellow",
+    "failed": "red",
+    "grader fault": "bold red",
+    "skipped": "dim",
+    "not reached": "dim",
+    "hidden only": "dim",
+}
+
+
+def final_line(report: Report) -> str:
+    """The last line of a grading, e.g. `hw1_autodiff: 63.5 / 100.0 points`."""
+    return report.headline()
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the table of tasks, the messages of the tests that lost points, and the final line."""
+    console = console or make_console()
+    console.print(_table(report))
+    for note in report.notes:
+        console.print(Text(f"note: {note}"))
+    if report.reached:
+        _print_losses(report, console)
+    if report.grader_fault:
+        console.print(Text(FAULT_SENTENCE, style="bold red"))
+        console.print(Text(report.grader_fault, style="dim"))
+    console.print(Text(final_line(report), style="bold"), soft_wrap=True)
+
+
+def make_console() -> Console:
+    """A console on stdout that never reads markup, emoji codes or numbers into a text."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+class Progress:
+    """Shows a grading while it runs: a live bar in a terminal, else one plain line for each test.
+
+    Use as a context manager, and call `on_record` with every record as it appears.
+    """
+
+    def __init__(self, manifest: Sequence[ManifestEntry], console: Console | None = None) -> None:
+        self._entries = {entry.test: entry for entry in manifest}
+        self._console = console or make_console()
+        self._seen: set[str] = set()
+        self._lost = 0
+        self._live: LiveProgress | None = None
+        if self._console.is_terminal:
+            self._live = LiveProgress(
+                TextColumn("{task.description}", markup=True),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._live.add_task("grading", total=len(self._entries))
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def on_record(self, record: TestRecord) -> None:
+        """Count one test; a record of an unknown test, or a second one, changes nothing."""
+        entry = self._entries.get(record.test)
+        if entry is None or record.test in self._seen:
+            return
+        self._seen.add(record.test)
+        self._lost += record.status != "passed"
+        title = clean_line(entry.title, 48)
+        if self._live:
+            lost = f", [red]{self._lost} not passed[/red]" if self._lost else ""
+            self._live.update(
+                self._task, advance=1, description=f"task {escape(entry.number)}{lost}"
+            )
+        else:
+            count = f"[{len(self._seen)}/{len(self._entries)}]"
+            self._console.print(Text(f"{count} {entry.number:<5} {record.status:<8} {title}"))
+
+
+def _table(report: Report) -> Table:
+    table = Table(
+        title=Text(report.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, expand=False,
+    )  # fmt: skip
+    table.add_column("Task", no_wrap=True)
+    table.add_column("", overflow="fold", ratio=1)
+    table.add_column("Points", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for task in report.tasks:
+        table.add_row(
+            Text(task.number, style="bold"),
+            Text(task.title, style="bold"),
+            _points(task.points, task.maximum),
+            _state(task.state),
+        )
+        skipped = all(test.state == "skipped" for test in task.tests)
+        if skipped and task.tests:
+            table.add_row("", Text(task.tests[0].message, style="dim"), "", "")
+        elif task.state != "passed":
+            lost = [test for test in task.tests if test.state != "passed"]
+            for test in lost:
+                table.add_row(
+                    "", _title(test), _points(test.points, test.maximum), _state(test.state)
+                )
+            if passed := len(task.tests) - len(lost):
+                words = f"{passed} other test{'s' * (passed > 1)} passed"
+                table.add_row("", Padding(Text(words, style="dim"), (0, 0, 0, 2)), "", "")
+    return table
+
+
+def _title(test: TestOutcome) -> Padding:
+    text = Text(test.title)
+    if test.hidden:
+        text.append(" (hidden)", style="dim")
+    return Padding(text, (0, 0, 0, 2))
+
+
+def _points(points: float, maximum: float) -> Text:
+    return Text(f"{points_text(points)} / {points_text(maximum)}")
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=_STYLES[state])
+
+
+def _print_losses(report: Report, console: Console) -> None:
+    lost = [test for test in report.tests() if test.state in ("failed", "partial", "grader fault")]
+    unfinished = [test for test in lost if test.exception == _UNFINISHED]
+    detailed = [test for test in lost if test.exception != _UNFINISHED]
+    for test in detailed[:MAX_DETAILED]:
+        console.print()
+        console.print(
+            Text(f"{test.number} ", style="bold").append(test.title),
+            _state(test.state).append(" (hidden test)" if test.hidden else "", style="dim"),
+        )
+        console.print(Padding(_details(test, report.name), (0, 0, 0, 2)))
+    if len(detailed) > MAX_DETAILED:
+        console.print(Text(f"\nand {len(detailed) - MAX_DETAILED} more: see the HTML report"))
+    if unfinished:
+        numbers = list(dict.fromkeys(test.number for test in unfinished))
+        console.print(Text(f"\nnot written yet: {', '.join(numbers)}"))
+    console.print()
+
+
+def _details(test: TestOutcome, homework: str) -> Text:
+    text = Text(what_happened(test))
+    for frame in test.frames[-2:]:
+        text.append("\n\n").append(frame_text(frame))
+    if test.output:
+        printed = clean_text(test.output, max_lines=12, max_characters=2_000)
+        text.append("\n\nPrinted by your code:\n").append(printed, style="dim")
+    for measure in test.measures:
+        text.append("\n\n").append(measure_text(measure))
+    command = rerun_command(test, homework)
+    if command:
+        text.append("\n\n").append(command, style="cyan")
+    return text
