@@ -9,58 +9,14 @@ from pathlib import Path
 
 import click
 
-from autograder.batch.grade import Graded, Grading, grade, grade_files
+from autograder.batch.grade import Grading
 from autograder.batch.run import Job, environment
+from autograder.batch.shown import shown_grade
 from autograder.cli import HOMEWORK, cli, console
 from autograder.course.assignment import Assignment
 from autograder.course.intake import Submission, SubmissionError, read_submission
 from autograder.course.submit import SubmitError, make_submission_zip
-from autograder.reporting.terminal import Progress, print_report
 from autograder.sandbox.host import REPOSITORY
-from autograder.testing.manifest import ManifestEntry
-
-
-class Shown:
-    """Grading with its progress on the terminal and the table at the end."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-
-    def start(self, manifest: list[ManifestEntry]) -> None:
-        """Called when the tests are known."""
-        self._progress = Progress(manifest)
-        self._progress.__enter__()
-
-    def attach(self, how: Grading) -> Grading:
-        """Let `how` report to this."""
-        how.on_start = self.start
-        how.on_record = lambda record: self._progress and self._progress.on_record(record)
-        return how
-
-    def finish(self, graded: Graded) -> None:
-        """Close the bar and print what came of it."""
-        if self._progress:
-            self._progress.__exit__(None, None, None)
-        if graded.report is None:
-            console.print(f"[bold red]not graded:[/] {graded.refused}", highlight=False)
-            return
-        print_report(graded.report)
-        if graded.report.grader_fault:
-            console.print(f"fault of the grader: {graded.report.grader_fault}", highlight=False)
-
-
-def shown_grade(
-    assignment: Assignment, submission: Path | Submission, out: Path | None, how: Grading
-) -> Graded:
-    """Grade with progress and a table in the terminal."""
-    shown = Shown()
-    shown.attach(how)
-    if isinstance(submission, Submission):
-        graded = grade_files(assignment, submission, out, how)
-    else:
-        graded = grade(assignment, submission, out, how)
-    shown.finish(graded)
-    return graded
 
 
 @cli.command()

@@ -33,6 +33,7 @@ class Grading:
     seed: int | None = None
     tasks: Sequence[str] = ()
     expression: str = ""
+    speed: bool = True
     transport: str = "sandbox"
     confine: str | None = None
     layers: str = "landlock,seccomp"
@@ -102,6 +103,9 @@ def grade_files(
         fault = f"{type(error).__name__}: {error}"
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if how.tasks or how.expression:  # only what was asked for is shown and counted
+        ran = outcome.records if outcome else {}
+        manifest = [entry for entry in manifest if entry.number in how.tasks or entry.test in ran]
     report = build_report(
         assignment, manifest, outcome.records if outcome else {}, notes=notes,
         seconds=time.monotonic() - started, seed=outcome and job.seed,
@@ -117,7 +121,8 @@ def make_job(assignment: Assignment, submission: Submission, work: Path, how: Gr
     """The overlay, laid out in `work`, and the job that tests it."""
     overlay = build_overlay(assignment, submission.files, work / "overlay")
     job = Job(assignment, overlay, work / "run", hidden=how.hidden, tasks=how.tasks,
-              expression=how.expression, transport=how.transport, layers=how.layers)  # fmt: skip
+              expression=how.expression, transport=how.transport, layers=how.layers,
+              skip_speed=not how.speed)  # fmt: skip
     if how.seed is not None:
         job.seed = how.seed
     if how.confine is not None:

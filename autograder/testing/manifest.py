@@ -94,6 +94,9 @@ def _entry(node: ast.FunctionDef, path: Path, folder: str, known: dict[str, int]
     number = str(marks["number"])
     if number not in known:
         raise ManifestError(f"{path}:{node.lineno}: no task {number} in assignment.toml")
+    visibility = marks.get("visibility", "visible")
+    if visibility not in ("hidden", "after_due_date", "after_published", "visible"):
+        raise ManifestError(f"{path}:{node.lineno}: {visibility!r} is no visibility of Gradescope")
     docstring = ast.get_docstring(node) or ""
     title = docstring.strip().splitlines()[0] if docstring.strip() else ""
     return ManifestEntry(
@@ -102,7 +105,7 @@ def _entry(node: ast.FunctionDef, path: Path, folder: str, known: dict[str, int]
         weight=float(weight),  # type: ignore[arg-type]
         title=title or node.name.removeprefix("test_").replace("_", " "),
         hidden=folder == "hidden",
-        visibility=str(marks.get("visibility", "visible")),
+        visibility=str(visibility),
         speed="speed" in marks,
         partial="partial_credit" in marks,
         worker_reported="reported_by_worker" in marks,

@@ -15,6 +15,7 @@ from autograder.sandbox import host
 from autograder.testing.records import Frame, Measure, SourceLine
 
 CONTEXT_LINES = 2
+_DEF = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w{1,120})")
 _SIGNAL_HINTS = {
     "SIGSEGV": "memory was touched that is not yours (an index out of range in compiled code?)",
     "SIGXCPU": "the limit on CPU time was reached",
@@ -283,15 +284,32 @@ def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
         if type(entry[1]) is not int or not path.is_relative_to(overlay.resolve()):
             continue
         if path.is_file():
-            file, function = str(path.relative_to(overlay.resolve())), _short(entry[2], 120)
-            source = source_around(path, entry[1])
-            frames.append(Frame(file=file, line=entry[1], function=function, source=source))
+            text = path.read_text(encoding="utf-8", errors="replace")
+            source = source_around(text, entry[1])
+            if any(line.current for line in source):
+                function = enclosing_function(text, entry[1])
+                file = str(path.relative_to(overlay.resolve()))
+                frames.append(Frame(file=file, line=entry[1], function=function, source=source))
     return frames
 
 
-def source_around(path: Path, line: int) -> list[SourceLine]:
-    """The lines around `line` of a text file."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+def enclosing_function(text: str, line: int) -> str:
+    """The function around a line, read from the text: the worker's word is not taken for it.
+
+    By indentation, not by parsing: a hostile file must not reach a parser here.
+    """
+    lines = text.splitlines()
+    depth = len(lines[line - 1]) - len(lines[line - 1].lstrip())
+    for candidate in reversed(lines[:line]):
+        found = _DEF.match(candidate)
+        if found and (len(found[1]) < depth or candidate is lines[line - 1]):
+            return found[2]
+    return "<module>"
+
+
+def source_around(text: str, line: int) -> list[SourceLine]:
+    """The lines around `line` of a file's text."""
+    lines = text.splitlines()
     first, last = max(1, line - CONTEXT_LINES), min(len(lines), line + CONTEXT_LINES)
     return [
         SourceLine(number=n, text=lines[n - 1][:400], current=n == line)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import statistics
 import tempfile
@@ -109,8 +110,8 @@ def score_ratio(
     Raises AssertionError below full marks, after the score was set, so that the reader sees why.
     """
     fraction = race_score(ratio, full, zero)
-    student.measure(Measure(name=name, value=ratio, full=full, zero=zero, peer=peer, note=note))
     set_score(points * fraction)
+    student.measure(Measure(name=name, value=ratio, full=full, zero=zero, peer=peer, note=note))
     if fraction < 1:
         raise AssertionError(
             f"{name}: {ratio:.2f}× the speed of {peer}; full marks at {full:g}×, none at {zero:g}×"
@@ -119,6 +120,8 @@ def score_ratio(
 
 def race_score(ratio: float, full: float, zero: float) -> float:
     """1 at `full` and above, 0 at `zero` and below, linear between."""
+    if not math.isfinite(ratio):
+        raise GraderFault(f"a ratio of {ratio} was measured")
     return min(1.0, max(0.0, (ratio - zero) / (full - zero)))
 
 
