@@ -12,9 +12,6 @@ setup: .venv/.ready   ## make .venv with the pinned packages; every target below
 .venv/.ready: requirements.lock scripts/setup.sh
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh
 
-demo: setup      ## release, fill in, submit, grade confined, report: the whole way, on homework 1
-	@$(RUN) demo
-
 test: setup      ## HW=hw1_autodiff [K=expr]: public tests on your code; without HW: check everything
 	@$(if $(HW),$(RUN) test $(HW) $(if $(K),-k "$(K)"),$(RUN) check)
 
@@ -30,6 +27,9 @@ doctor: setup    ## what this machine can do, and what each missing thing costs
 bench: setup     ## [ONLY=name]: the benchmark tables, ratios against peers measured in one run
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
 # <!-- staff -->
+
+demo: setup      ## release, fill in, submit, grade confined, report: the whole way, on homework 1
+	@$(RUN) demo
 
 grade: setup     ## HW=… SUBMISSION=path [OUT=dir]: public and hidden tests, confined
 	@$(RUN) grade $(HW) --submission "$(SUBMISSION)" --out "$(or $(OUT),results/$(HW))"

@@ -228,7 +228,8 @@ _LAYERS = (
         ("landlock",),
         ("file_outside",),
         "workers can read every file that is open to all users",
-        "use Linux 5.13 or newer with landlock among the active security modules",
+        "use Linux 5.13 or newer with landlock among the active security modules; a container"
+        " manager may block it: a current Docker lets it through",
     ),
     _Layer(
         "System-call filter",
@@ -259,8 +260,10 @@ def confinement_findings(answers: dict[str, Any], platform: str) -> list[Finding
     confined = answers.get("confined")
     if not isinstance(confined, dict):
         detail = f"could not be tried: {answers.get('failed', confined)}"
-        cost = "submissions can't be graded safely here"
-        return [Finding("Confinement", "missing", detail, cost, "report this as a bug")]
+        cost = "submissions can't be graded safely here, and grading as root refuses to start"
+        remedy = "a container needs SETUID, SETGID and CHOWN among its capabilities (Docker's"
+        remedy += " default); otherwise report this as a bug"
+        return [Finding("Confinement", "missing", detail, cost, remedy)]
     # A laptop without them runs a student's own code; a root grader has no such excuse.
     lacking: Status = "missing" if answers.get("root") and platform == "linux" else "warn"
     findings = [_layer_finding(layer, confined, lacking, answers) for layer in _LAYERS]

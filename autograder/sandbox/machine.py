@@ -1,4 +1,4 @@
-"""What this machine grants: processor and memory quotas of control groups (v1 and v2), and tools."""
+"""What this machine grants: quotas of control groups (v1 and v2), memory, tools, GPUs."""
 
 from __future__ import annotations
 

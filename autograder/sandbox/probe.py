@@ -170,7 +170,7 @@ def try_peak_reset() -> object:
 
 
 def cpu_seconds_of(pid: int) -> float:
-    """CPU time of all threads of process `pid`, from the kernel's account. OSError if it is gone."""
+    """CPU time of all threads of process `pid`, by the kernel's account. OSError: it is gone."""
     # The kernel's CPU-clock number of another process: linux/include/linux/posix-timers.h.
     return time.clock_gettime(((~pid) << 3) | 2)
 

@@ -1,4 +1,4 @@
-"""Finding and killing what a worker left behind, from the trusted side.
+"""Finding and removing what a worker left behind, from the trusted side.
 
 What kill(-1) returns says nothing: it reports success even when every target was refused. So
 processes are looked up in /proc, by uid and session, and killed until none is left. Reaping is the
@@ -8,14 +8,14 @@ zygote's: a killed process stays a zombie until then, and zombies are not counte
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-
-
 _PATIENCE = 0.02  # seconds of killing one by one
+SHARED_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,10 @@ def _kill_as(uid: int) -> None:
             os.kill(-1, signal.SIGKILL)
         finally:
             os._exit(0)
-    os.waitpid(pid, 0)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:  # the caller ignores SIGCHLD: it is reaped already
+        pass
 
 
 def _kill(pid: int) -> None:
@@ -192,3 +195,30 @@ def folder_usage(path: str, *, at_most: int = 100_000) -> tuple[int, int]:
         except OSError:
             continue
     return total, entries
+
+
+def remove_files_of(uid: int, folders: Iterable[str] = SHARED_FOLDERS) -> list[str]:
+    """Remove what `uid` owns directly in folders that everyone may write to; the paths removed.
+
+    For kernels without Landlock, which keeps workers out of them. Call it when the uid has no
+    process left. Nothing is done for the caller's own uid, or for root.
+    """
+    if uid in (0, os.getuid(), os.geteuid()):
+        return []
+    removed = []
+    for folder in folders:
+        try:
+            with os.scandir(folder) as listing:
+                found = [e for e in listing if e.stat(follow_symlinks=False).st_uid == uid]
+        except OSError:
+            continue
+        for entry in found:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)  # never follows a link
+                else:
+                    os.unlink(entry.path)
+            except OSError:
+                continue
+            removed.append(entry.path)
+    return removed

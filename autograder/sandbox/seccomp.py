@@ -107,7 +107,8 @@ def _examined(allow_processes: bool, allow_loopback: bool) -> dict[str, list[Ins
     if not allow_loopback:
         checks["connect"] = [_give(DENY)]  # socket pairs need none; services' sockets stay away
     if not allow_processes:
-        for name in ("fork", "vfork", "execve", "execveat"):
+        # Memory behind a descriptor counts for no limit on address space.
+        for name in ("fork", "vfork", "execve", "execveat", "memfd_create", "memfd_secret"):
             checks[name] = [_give(DENY)]
         for name in ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
             checks[name] = _only(0, _OWN_PID)

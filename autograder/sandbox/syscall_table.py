@@ -5,7 +5,7 @@ from __future__ import annotations
 # Numbers from here on are newer than the tables below. It also bounds x32 (bit 30).
 FIRST_UNKNOWN = 463
 
-# Calls whose verdict depends on their arguments or on an option. None: the machine has no such call.
+# Calls whose verdict depends on arguments or on an option. None: the machine has no such call.
 EXAMINED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198),
     "connect": (42, 203),
@@ -25,8 +25,10 @@ EXAMINED: dict[str, tuple[int | None, int | None]] = {
     "tgkill": (234, 131),
     "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261),
+    "memfd_create": (319, 279),
     "execveat": (322, 281),
     "clone3": (435, 435),
+    "memfd_secret": (447, 447),
 }
 
 # Calls that are always refused.

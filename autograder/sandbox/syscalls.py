@@ -12,7 +12,8 @@ import platform
 import sys
 
 LINUX = sys.platform == "linux"
-MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+_machine = platform.machine().lower()
+MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(_machine, _machine)
 SUPPORTED = LINUX and MACHINE in ("x86_64", "aarch64") and sys.byteorder == "little"
 
 # Since 5.1 new system calls have the same number on every architecture.
