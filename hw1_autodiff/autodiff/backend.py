@@ -22,7 +22,7 @@ _GELU_SCALE = math.sqrt(2.0 / math.pi)
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    inner = x * x
+    inner = np.asarray(x * x)  # an array even without axes: the steps below work in place
     inner *= 0.044715
     inner += 1.0
     inner *= x

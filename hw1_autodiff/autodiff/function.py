@@ -97,6 +97,8 @@ class Node:
                 f"the graph of this {self.function.__name__} was freed by an earlier backward(); "
                 "compute the result again before calling backward() again"
             )
+        if hasattr(upstream, "to_dense"):  # only leaves keep a row-sparse gradient
+            upstream = upstream.to_dense()
         found = self.function.backward(self.context, upstream)
         if not isinstance(found, tuple) or len(found) != len(self.inputs):
             raise TypeError(

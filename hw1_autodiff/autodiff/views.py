@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autodiff import strides
+from autodiff.elementwise import unbroadcast
 from autodiff.function import Context, Function
 from autodiff.tensor import Tensor
 
@@ -58,12 +59,7 @@ class BroadcastTo(Function):
 
     @staticmethod
     def backward(context: Context, upstream: np.ndarray) -> tuple[Any, ...]:
-        lead = upstream.ndim - len(context.shape)
-        summed = upstream.sum(axis=tuple(range(lead)))
-        stretched = tuple(
-            axis for axis, size in enumerate(context.shape) if size == 1 != summed.shape[axis]
-        )
-        return (summed.sum(axis=stretched, keepdims=True),)
+        return (unbroadcast(upstream, context.shape),)
 
 
 class GetItem(Function):

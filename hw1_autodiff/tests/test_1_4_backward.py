@@ -94,15 +94,13 @@ def test_the_graph_is_freed(student, rng):
     assert seen["freed"] is True, "result.node.freed is False after backward"
 
 
-def _time_of_walk(student, length: int) -> float:
-    """Best CPU seconds of five backward passes over a ladder with `length` rungs."""
-    best = float("inf")
-    for _ in range(5):
-        before = student.worker.cpu_seconds()
-        got = student.run(drivers.ladder_gradient, x=np.array([1.0]), rungs=length)
-        best = min(best, student.worker.cpu_seconds() - before)
-        assert np.asarray(got).shape == (1,), "the gradient of a 1-element leaf has 1 element"
-    return best
+def _seconds_of_walk(student, rungs: int) -> float:
+    """CPU seconds of building a ladder of `rungs` and walking it back."""
+    before = student.worker.cpu_seconds()
+    got = student.run(drivers.ladder_gradient, x=np.array([1.0]), rungs=rungs)
+    seconds = student.worker.cpu_seconds() - before
+    assert np.shape(got) == (1,), "the gradient of a leaf of one element has one element"
+    return seconds
 
 
 @number("1.4")
@@ -113,11 +111,14 @@ def test_the_walk_is_linear(student):
         student.run(drivers.ladder_gradient, x=np.array([1.0]), rungs=60), np.array([2.0**60]),
         name="gradient of a ladder with 2**60 paths", hint="visit each tensor once",
     )  # fmt: skip
-    small, large = _time_of_walk(student, 500), _time_of_walk(student, 4000)
-    ratio = large / small
-    student.measure(Measure(name="t(8n) / t(n)", value=ratio, full=32, zero=64))
-    assert ratio <= 32, (
-        f"8 times the nodes took {ratio:.0f} times as long: the walk is not linear. Look for a "
-        "search through a list, or a tensor that is visited once per path."
+    small = min(_seconds_of_walk(student, 2_500) for _ in range(5))
+    large = float("inf")
+    for _ in range(5):  # the best of five; one good walk is proof enough
+        large = min(large, _seconds_of_walk(student, 20_000))
+        if large <= 32 * small:
+            break
+    student.measure(Measure(name="t(8n) / t(n)", value=large / small, full=32, zero=64))
+    assert large <= 32 * small, (
+        f"8 times the nodes took {large / small:.0f} times as long: the walk is not linear. Look "
+        "for a search through a list, or a tensor that is visited once per path."
     )
-
