@@ -40,6 +40,8 @@ def grade(
     console.print(f"results: {out / 'results.json'}", highlight=False, soft_wrap=True)
     if graded.report:
         console.print(f"report:  {out / 'report.html'}", highlight=False, soft_wrap=True)
+    if graded.report and any(t.state == "grader fault" for t in graded.report.tests()):
+        console.print(f"faults:  {out / 'grader.log'}", highlight=False, soft_wrap=True)
     sys.exit(0 if graded.report and graded.report.full else 1)
 
 

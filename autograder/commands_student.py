@@ -35,11 +35,13 @@ def test(homework: Assignment, keyword: str, seed: int | None, out: Path | None)
 
 
 def read_own_files(homework: Assignment) -> Submission:
-    """The editable files as they are in the homework's folder."""
-    try:
-        return read_submission(homework.root / homework.package, homework)
-    except SubmissionError as error:
-        raise click.ClickException(str(error)) from None
+    """The editable files as they are in the homework's folder: what `submit` would send."""
+    with tempfile.TemporaryDirectory(prefix="llm-systems-own-") as folder:
+        try:
+            own = make_submission_zip(homework, Path(folder) / "own.zip")
+            return read_submission(own, homework)
+        except (SubmitError, SubmissionError) as error:
+            raise click.ClickException(str(error)) from None
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})

@@ -12,7 +12,7 @@ import numpy as np
 
 from autograder.batch.mutants import reference_files
 from autograder.batch.run import Job, default_confinement
-from autograder.course.assignment import load_assignment
+from autograder.course.assignment import Assignment, load_assignment
 from autograder.course.overlay import build_overlay
 from autograder.sandbox.host import REPOSITORY
 from autograder.testing.grading import Run
@@ -65,11 +65,17 @@ def run_benchmarks(only: str, work: Path, on_row: Callable[[Row], None]) -> list
     return rows
 
 
+def own_or_reference(assignment: Assignment) -> dict[str, bytes]:
+    """The reference's files, or in a student's copy, which has none, the student's own."""
+    if (assignment.root / "solution").is_dir():
+        return reference_files(assignment)
+    return {file: assignment.stub_path(file).read_bytes() for file in assignment.files}
+
+
 def reference_run(homework: str, work: Path, transport: str = "sandbox") -> Run:
     """A run over the reference solution of a homework, ready to start workers."""
     assignment = load_assignment(REPOSITORY / homework)
-    files = reference_files(assignment) if (assignment.root / "solution").is_dir() else {}
-    overlay = build_overlay(assignment, files, work / f"overlay-{transport}")
+    overlay = build_overlay(assignment, own_or_reference(assignment), work / f"overlay-{transport}")
     job = Job(assignment, overlay, work / f"run-{transport}")
     job.prepare()
     run = Run(assignment, overlay, job.work / "cache", seed=0, transport=transport,

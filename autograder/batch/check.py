@@ -52,7 +52,7 @@ def run_checks(lanes: list[list[Check]], on_result: Callable[[Result], None]) ->
                 detail, passed = check(), True
             except CheckFailed as error:
                 detail, passed = str(error), False
-            except Exception as error:
+            except BaseException as error:  # SystemExit too: it would end the lane unseen
                 detail, passed = f"{type(error).__name__}: {error}", False
             result = Result(name, passed, detail, time.monotonic() - started)
             with lock:

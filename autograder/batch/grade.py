@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from autograder.reporting.html import write_html
 from autograder.reporting.outcome import Report, build_report
 from autograder.reporting.results import results_of, write_results, zero_results
 from autograder.sandbox.host import GraderFault
+from autograder.sandbox.processes import remove_tree
 from autograder.testing.manifest import ManifestEntry, build_manifest, check_points
 from autograder.testing.records import TestRecord
 
@@ -58,14 +58,12 @@ class Graded:
 
 
 def grade(assignment: Assignment, submission: Path, out: Path | None, how: Grading) -> Graded:
-    """Grade a zip or folder; writes results.json and report.html into `out`.
+    """Grade a zip or folder; writes results.json, report.html and grader.log into `out`.
 
     A broken submission ends in results of 0 that say why. A fault of the grader is in the report,
     told apart from the student's.
     """
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_results(out / "results.json", zero_results(assignment, NOT_YET))
+    _begin(assignment, out)
     try:
         files = read_submission(submission, assignment)
     except SubmissionError as error:
@@ -75,11 +73,19 @@ def grade(assignment: Assignment, submission: Path, out: Path | None, how: Gradi
     return grade_files(assignment, files, out, how)
 
 
+def _begin(assignment: Assignment, out: Path | None) -> None:
+    """Results of 0, which stay if nothing better comes."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_results(out / "results.json", zero_results(assignment, NOT_YET))
+
+
 def grade_files(
     assignment: Assignment, submission: Submission, out: Path | None, how: Grading
 ) -> Graded:
     """Grade files that were unpacked already."""
     started = time.monotonic()
+    _begin(assignment, out)
     notes = [*how.notes, *submission.notes, *syntax_problems(submission.files)]
     manifest = build_manifest(assignment, include_hidden=how.hidden)
     has_hidden = (assignment.root / "hidden").is_dir()
@@ -102,7 +108,7 @@ def grade_files(
     except (GraderFault, OSError) as error:
         fault = f"{type(error).__name__}: {error}"
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(work)
     if how.tasks or how.expression:  # only what was asked for is shown and counted
         ran = outcome.records if outcome else {}
         manifest = [entry for entry in manifest if entry.number in how.tasks or entry.test in ran]
@@ -114,6 +120,7 @@ def grade_files(
     if out is not None:
         write_results(out / "results.json", results_of(report))
         write_html(out / "report.html", report)
+        (out / "grader.log").write_text(outcome.log if outcome else fault, encoding="utf-8")
     return Graded(report, log=outcome.log if outcome else fault)
 
 

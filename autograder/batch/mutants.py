@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,8 @@ def judge(assignment: Assignment, mutant: Mutant, records: Iterable[TestRecord])
     seconds = 0.0
     for record in records:
         seconds += record.seconds
-        if record.status != "passed":
+        # A test of the mutant's own task must fail; one that was skipped has shown nothing.
+        if record.status == "failed" or (record.status == "skipped" and record.number != mutant.task):
             lost.setdefault(record.number, []).append(record.test)
     dependants = {
         task.number for task in assignment.tasks if mutant.task in assignment.closure([task.number])
@@ -133,16 +135,24 @@ def check_mutants(
     """
     chosen = [m for m in read_mutants(assignment) if not only or any(o in m.name for o in only)]
     waiting, running, verdicts = list(chosen), [], []
+
+    def tell(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        if on_verdict:
+            on_verdict(verdict)
+
     _preload()
     while waiting or running:
         while waiting and len(running) < at_once:
-            running.append(_Trial(assignment, waiting.pop(0), full))
+            mutant = waiting.pop(0)
+            try:
+                running.append(_Trial(assignment, mutant, full))
+            except MutantError as error:
+                tell(Verdict(mutant, {}, [], 0.0, str(error)))
         time.sleep(0.02)
         for trial in [trial for trial in running if trial.finished()]:
             running.remove(trial)
-            verdicts.append(trial.verdict())
-            if on_verdict:
-                on_verdict(verdicts[-1])
+            tell(trial.verdict())
     return verdicts
 
 
@@ -161,10 +171,11 @@ class _Trial:
 
     def __init__(self, assignment: Assignment, mutant: Mutant, full: bool) -> None:
         self.assignment, self.mutant = assignment, mutant
+        self.problem = ""
+        files = mutated_files(assignment, mutant)
         self.folder = Path(tempfile.mkdtemp(prefix="llm-systems-mutant-"))
         self.folder.chmod(0o711)
         self.started = time.monotonic()
-        files = mutated_files(assignment, mutant)
         overlay = build_overlay(assignment, files, self.folder / "overlay")
         self.job = Job(assignment, overlay, self.folder / "run", tasks=() if full else (mutant.task,),
                        skip_speed=not full, stop_at_loss=not full, seed=1)  # fmt: skip
@@ -192,15 +203,22 @@ class _Trial:
     def finished(self) -> bool:
         if self.pid == 0:
             return True
-        if time.monotonic() - self.started > SECONDS:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, 9)
-        return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        over = time.monotonic() - self.started - SECONDS
+        if over > 0 and (not self.problem or over > 10):
+            self.problem = f"not finished within {SECONDS:g} s"
+            with suppress(ProcessLookupError):  # first as Ctrl-C, so that it can clean up
+                os.kill(self.pid, signal.SIGTERM if over < 10 else signal.SIGKILL)
+        ended, status = os.waitpid(self.pid, os.WNOHANG)
+        if ended and not self.problem and os.waitstatus_to_exitcode(status) not in (0, 1, 2):
+            self.problem = f"pytest ended with status {os.waitstatus_to_exitcode(status)}"
+        return ended != 0
 
     def verdict(self) -> Verdict:
         records = read_records(self.job.records)
         verdict = judge(self.assignment, self.mutant, records.values())
-        problem = "" if records else self.job.log.read_text(errors="replace")[-800:]
+        problem = self.problem
+        if not records:
+            problem = f"{problem} {self.job.log.read_text(errors='replace')[-800:]}".strip()
         if any(record.fault == "grader" for record in records.values()):
             problem = "; ".join(r.message for r in records.values() if r.fault == "grader")[:800]
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -133,6 +133,7 @@ def run_tests(
     """Run the job to its end or the deadline; `on_record` is called as each test finishes."""
     job.prepare()
     started = time.monotonic()
+    job.log.touch(mode=0o600)  # it tells of hidden tests
     with job.log.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *job.arguments()],

@@ -13,7 +13,6 @@ import contextlib
 import os
 import random
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,115 +20,44 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograder.sandbox import wire
+from autograder.sandbox import landlock, wire
+from autograder.sandbox.failures import (
+    GraderFault,
+    WorkerDied,
+    WorkerFailure,
+    WorkerFilledDisk,
+    WorkerFlooded,
+    WorkerMisbehaved,
+    WorkerRaised,
+    WorkerTimedOut,
+)
 from autograder.sandbox.output import OutputReader, stack_frames
-from autograder.sandbox.processes import all_pids, look_up
+from autograder.sandbox.plan import REPOSITORY, Plan, clean_environment
+from autograder.sandbox.processes import (
+    SHARED_FOLDERS,
+    all_pids,
+    folder_usage,
+    hand_over,
+    look_up,
+    remove_files_of,
+    remove_tree,
+)
 from autograder.sandbox.zygote import receive_control, send_control
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
+# More than two ticks of any kernel (100 a second at least): what a clock in ticks may be behind.
+TICKS_SECONDS = 0.02
 FIRST_UID, UIDS = 30_000, 30_000
+# What a worker's folder may hold: files of the largest size, and names.
+MAX_LARGE_FILES, MAX_NAMES = 4, 5_000
 
-
-class GraderFault(Exception):
-    """Something on the trusted side failed: never the student's fault."""
-
-
-class WorkerFailure(Exception):
-    """A call did not return a value. `output` is what the worker printed so far."""
-
-    def __init__(self, message: str, frames: list[list[Any]] | None = None) -> None:
-        super().__init__(message)
-        self.frames = frames or []
-
-
-class WorkerRaised(WorkerFailure):
-    """The student's code raised: `error` holds type, bases, message, frames, as sent."""
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        super().__init__(str(error.get("message", "")), error.get("frames", []))
-        self.error = error
-
-
-class WorkerDied(WorkerFailure):
-    """The process ended before it answered: `status` is its wait status."""
-
-    def __init__(self, status: int | None, frames: list[list[Any]]) -> None:
-        super().__init__(describe_status(status), frames)
-        self.status = status
-
-
-class WorkerTimedOut(WorkerFailure):
-    """No answer before the deadline; `frames` say where the worker was."""
-
-
-class WorkerFlooded(WorkerFailure):
-    """The worker printed more than it may."""
-
-
-class WorkerMisbehaved(WorkerFailure):
-    """What came back breaks the protocol."""
-
-
-def describe_status(status: int | None) -> str:
-    """A wait status in words."""
-    if status is None:
-        return "the process is gone"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"the process was killed by {signal.Signals(number).name} (signal {number})"
-    return f"the process exited with status {os.waitstatus_to_exitcode(status)}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one grading run's workers are.
-
-    modules: name -> path of staff modules (drivers, peers); overlay: folder with the package;
-    confine: "full" drops to a throwaway uid (needs root), "self" keeps the uid, "none" is for
-    measuring what confinement costs. never: what no rule may open (hidden tests, reference).
-    cache: folder for byte code and compiled kernels, or None.
-    """
-
-    package: str
-    overlay: Path
-    imports: tuple[str, ...] = ()
-    modules: Mapping[str, Path] = field(default_factory=dict)
-    cache: Path | None = None
-    confine: str = "self"
-    never: tuple[Path, ...] = ()
-    fork: bool = sys.platform == "linux"
-    wall_seconds: float = 20.0
-    cpu_seconds: int = 60
-    memory_mb: int = 4096
-    processes: int = 0
-    open_files: int = 64
-    output_kb: int = 256
-    file_mb: int = 64
-    reply_mb: int = 256
-    threads: int = 2
-    layers: tuple[str, ...] = ("landlock", "seccomp")
-
-
-def clean_environment(threads: int) -> dict[str, str]:
-    """The environment of the zygote: nothing of the grader's own, one thread per library."""
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "PYTHONPATH": str(REPOSITORY),
-        "PYTHONSAFEPATH": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": str(max(2, threads)),
-        # Under the OpenMP layer one compiled parallel function in a parent kills forked children.
-        "NUMBA_THREADING_LAYER": "workqueue",
-    }
+__all__ = [
+    *("REPOSITORY", "GraderFault", "Plan", "Sandbox", "Worker", "WorkerDied", "WorkerFailure"),
+    *("WorkerFilledDisk", "WorkerFlooded", "WorkerMisbehaved", "WorkerRaised", "WorkerTimedOut"),
+]
 
 
 class Sandbox:
@@ -235,9 +163,7 @@ class Sandbox:
         if uid is not None:
             os.chown(work, uid, uid)
             if warming_up and self.plan.cache:
-                for folder, _, files in os.walk(self.plan.cache):
-                    for path in (folder, *(os.path.join(folder, name) for name in files)):
-                        os.chown(path, uid, uid, follow_symlinks=False)
+                hand_over(self.plan.cache, uid)
         return Worker(self, process, control, uid, work, student, warming_up)
 
     def close(self) -> None:
@@ -247,7 +173,7 @@ class Sandbox:
             process.kill()
             process.wait()
         self._zygotes.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
 
 
 class Worker:
@@ -265,7 +191,13 @@ class Worker:
         self.channel, channel = socket.socketpair()
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        self.output = OutputReader(self.plan.output_kb * 1024, self._on_flood)
+        limit = self.plan.output_kb
+        self.output = OutputReader(
+            limit * 1024,
+            lambda: self._kill(WorkerFlooded(f"it printed more than {limit} kB and was stopped")),
+            self._look_at_folders,
+        )
+        self._confirmed = self.plan.confine == "none"
         crash_read, crash_write = os.pipe()
         os.set_blocking(crash_read, False)
         self._crash = crash_read
@@ -278,9 +210,10 @@ class Worker:
             "cache_writable": warming_up,
             "max_message_bytes": plan.reply_mb << 20,
         }
+        writes = [str(plan.cache)] if warming_up and plan.cache else []
+        self._folders = [str(work), *writes]
         request = {
-            "op": "spawn", "uid": uid, "setup": setup, "work": str(work),
-            "writes": [str(plan.cache)] if warming_up and plan.cache else [],
+            "op": "spawn", "uid": uid, "setup": setup, "work": str(work), "writes": writes,
             "environment": clean_environment(plan.threads) | {"PYTHONPATH": ""},
         }  # fmt: skip
         fds = [channel.fileno(), *self.output.write_fds, crash_write]
@@ -314,6 +247,7 @@ class Worker:
         call_id = secrets.token_hex(8)
         deadline = time.monotonic() + (timeout or self.plan.wall_seconds)
         try:
+            self._confirm(deadline)
             self.channel.settimeout(timeout or self.plan.wall_seconds)
             wire.send(
                 self.channel, {"op": op, "id": call_id, "driver": driver, **head}, dict(arguments)
@@ -325,8 +259,6 @@ class Worker:
             raise self._died() from None
         except wire.WireError as error:
             raise self._fail(WorkerMisbehaved(f"the worker's answer is {error}")) from None
-        if reply.head.get("status") == "unconfined":
-            raise GraderFault(f"confinement could not be applied: {reply.value}")
         if reply.head.get("id") != call_id:
             raise self._fail(WorkerMisbehaved("the worker answered a call that was not made"))
         if reply.head.get("status") == "ok":
@@ -334,6 +266,18 @@ class Worker:
         if not isinstance(reply.value, dict):
             raise self._fail(WorkerMisbehaved("the worker's error report is malformed"))
         raise WorkerRaised(reply.value)
+
+    def _confirm(self, deadline: float) -> None:
+        """Hear that the worker is confined, before its first call lets student code in."""
+        if self._confirmed:
+            return
+        try:
+            reply = wire.receive(self.channel, 0, deadline)
+        except wire.WireError as error:
+            raise GraderFault(f"a worker did not start ({type(error).__name__})") from None
+        if reply.head.get("status") != "confined":
+            raise GraderFault(f"confinement could not be applied: {reply.value}")
+        self._confirmed = True
 
     def open(self, driver: str, arguments: Mapping[str, Any], **options: Any) -> str:
         """Run a driver whose result stays in the worker; returns the handle for `call_method`."""
@@ -348,9 +292,14 @@ class Worker:
         return self.call("", arguments, op="call", object=handle, method=method, **options)
 
     def cpu_seconds(self) -> float:
-        """CPU time the process has used, by the kernel's account (all of its threads)."""
+        """CPU time the process has used, by the kernel's account (all of its threads).
+
+        Threads are counted to the nanosecond while they live. The process's own clock also has
+        those that ended, but runs in ticks once a limit on CPU time is set: it is the lower bound.
+        """
         try:
-            return time.clock_gettime(((~self.pid) << 3) | 2)
+            clock = time.clock_gettime(((~self.pid) << 3) | 2)
+            return max(sum(self.thread_seconds()), clock - TICKS_SECONDS)
         except OSError:
             return float("nan")
 
@@ -358,7 +307,8 @@ class Worker:
         """CPU seconds of each living thread, by the kernel's account."""
         seconds = []
         for task in Path(f"/proc/{self.pid}/task").iterdir():
-            seconds.append(int((task / "schedstat").read_text().split()[0]) / 1e9)
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it just ended
+                seconds.append(int((task / "schedstat").read_text().split()[0]) / 1e9)
         return seconds
 
     def queued_seconds(self) -> float:
@@ -378,7 +328,8 @@ class Worker:
 
     def reset_peak(self) -> None:
         """Start measuring the peak anew (Linux: 5 into /proc/PID/clear_refs)."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # the next call says so
+            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def _status_bytes(self, field_name: str) -> int:
         try:
@@ -387,6 +338,8 @@ class Worker:
                     return int(line.split()[1]) * 1024
         except OSError:
             pass
+        if sys.platform == "linux" and look_up(self.pid) is None:
+            raise self._died()
         raise GraderFault(f"{field_name} of a worker can't be read: memory is measured on Linux")
 
     def _fail(self, failure: WorkerFailure) -> WorkerFailure:
@@ -411,11 +364,19 @@ class Worker:
             frames = self._stack()
         return self._fail(WorkerTimedOut(f"no answer within {seconds:g} s", frames))
 
-    def _on_flood(self) -> None:
-        limit = self.plan.output_kb
-        self.failure = WorkerFlooded(f"it printed more than {limit} kB and was stopped")
+    def _kill(self, failure: WorkerFailure) -> None:
+        """End the process for what it did, seen from the thread that watches it."""
+        self.failure = failure
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGKILL)
+
+    def _look_at_folders(self) -> None:
+        limit = MAX_LARGE_FILES * self.plan.file_mb
+        for folder in self._folders:
+            used, names = folder_usage(folder, at_most=MAX_NAMES)
+            if used > limit << 20 or names >= MAX_NAMES:
+                text = f"it filled its folder ({limit} MB or {MAX_NAMES:,} files) and was stopped"
+                self._kill(WorkerFilledDisk(text))
 
     def _stack(self) -> list[list[Any]]:
         try:
@@ -446,4 +407,6 @@ class Worker:
         self.channel.close()
         self.output.close()
         os.close(self._crash)
-        shutil.rmtree(self.work, ignore_errors=True)
+        remove_tree(self.work)
+        if self.uid is not None and not ("landlock" in self.plan.layers and landlock.abi()):
+            remove_files_of(self.uid, {*SHARED_FOLDERS, tempfile.gettempdir()})

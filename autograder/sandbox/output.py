@@ -6,18 +6,26 @@ import os
 import re
 import select
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-_FRAME = re.compile(r'^  File "([^"]*)", line (\d+) in (.*)$', re.MULTILINE)
+_FRAME = re.compile(r'^  File "([^"]*)", line (\d{1,9}) in (.*)$', re.MULTILINE)
+LOOK_SECONDS = 0.1
 
 
 class OutputReader:
-    """Drains two pipes in a thread; keeps the first `limit` bytes, calls `on_flood` past them."""
+    """Drains two pipes in a thread; keeps the first `limit` bytes, calls `on_flood` past them.
 
-    def __init__(self, limit: int, on_flood: Callable[[], None]) -> None:
+    `on_look` is called every LOOK_SECONDS, from the same thread, while the worker lives.
+    """
+
+    def __init__(
+        self, limit: int, on_flood: Callable[[], None], on_look: Callable[[], None]
+    ) -> None:
         self.limit = limit
         self.on_flood = on_flood
+        self.on_look = on_look
         self._kept = bytearray()
         self._total = 0
         pairs = [os.pipe(), os.pipe()]
@@ -46,8 +54,12 @@ class OutputReader:
         poll = select.poll()
         for fd in open_fds:
             poll.register(fd, select.POLLIN | select.POLLHUP)
+        next_look = time.monotonic() + LOOK_SECONDS
         while open_fds:
-            for fd, _ in poll.poll():
+            if time.monotonic() >= next_look:
+                self.on_look()
+                next_look = time.monotonic() + LOOK_SECONDS
+            for fd, _ in poll.poll(1000 * LOOK_SECONDS):
                 data = os.read(fd, 1 << 16)
                 if data:
                     self._keep(data)

@@ -62,13 +62,19 @@ def encode(value: Any, chunks: list[memoryview], depth: int = 0) -> Any:
     """
     if depth > MAX_DEPTH:
         raise UnsupportedValue(f"nested more than {MAX_DEPTH} deep")
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if not _is_unicode(value):
+            raise UnsupportedValue("a text with half a character (a lone surrogate) in it")
         return value
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
+        if not -(2**127) < value < 2**127:
+            raise UnsupportedValue("an integer of more than 127 bits can't be returned here")
         return {"i": str(int(value))}
     if isinstance(value, float):
         return {"f": float(value).hex()}
@@ -84,6 +90,8 @@ def encode(value: Any, chunks: list[memoryview], depth: int = 0) -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise UnsupportedValue(f"a dict's keys must be strings, not {type(key).__name__}")
+        if not all(map(_is_unicode, value)):
+            raise UnsupportedValue("a dict key with half a character (a lone surrogate) in it")
         return {"d": [[str(key), encode(item, chunks, depth + 1)] for key, item in value.items()]}
     raise UnsupportedValue(
         f"{type(value).__module__}.{type(value).__qualname__} can't be returned here: a plain "
@@ -95,6 +103,7 @@ def _encode_array(value: np.ndarray, chunks: list[memoryview]) -> Any:
     plain = np.array(value, subok=False, copy=None, order="C")
     if plain.dtype.name not in DTYPES:
         raise UnsupportedValue(f"an array of dtype {plain.dtype} can't be returned here")
+    plain = plain.astype(DTYPES[plain.dtype.name], copy=False)  # bytes in this machine's order
     if plain.size:
         chunks.append(memoryview(plain.reshape(-1).view(np.uint8)))
     return {"a": [plain.dtype.name, list(plain.shape)]}
@@ -141,6 +150,15 @@ def receive(channel: socket.socket, max_payload: int, deadline: float | None = N
     return Message(parsed["head"], value)
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether any encoding can write `text`: no report could be made of one that none can."""
+    try:
+        str.encode(text, "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
@@ -182,8 +200,10 @@ class _Reader:
         self.nodes += 1
         if self.nodes > MAX_NODES or depth > MAX_DEPTH:
             raise WireError("a value with too many parts")
-        if tree is None or isinstance(tree, (bool, str)):
+        if tree is None or isinstance(tree, bool):
             return tree
+        if isinstance(tree, str):
+            return self._text(tree)
         if not isinstance(tree, dict) or len(tree) != 1:
             raise WireError("an unknown kind of value")
         ((kind, body),) = tree.items()
@@ -230,15 +250,25 @@ class _Reader:
         return array
 
     def _decode_l(self, body: Any, depth: int) -> list[Any]:
-        return [self.decode(item, depth) for item in list(body)]
+        if not isinstance(body, list):
+            raise WireError("a malformed list")
+        return [self.decode(item, depth) for item in body]
 
     def _decode_t(self, body: Any, depth: int) -> tuple[Any, ...]:
         return tuple(self._decode_l(body, depth))
 
     def _decode_d(self, body: Any, depth: int) -> dict[str, Any]:
         result = {}
-        for key, item in list(body):
+        if not isinstance(body, list):
+            raise WireError("a malformed dictionary")
+        for key, item in body:
             if not isinstance(key, str):
                 raise WireError("a malformed dictionary")
-            result[key] = self.decode(item, depth)
+            result[self._text(key)] = self.decode(item, depth)
         return result
+
+    @staticmethod
+    def _text(text: str) -> str:
+        if not _is_unicode(text):
+            raise WireError("a text with half a character (a lone surrogate) in it")
+        return text

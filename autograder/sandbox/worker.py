@@ -160,12 +160,17 @@ def describe_error(
     if isinstance(error, SyntaxError) and overlay and error.filename:
         found.append(_relative(error.filename, overlay) + [error.lineno or 0, "<module>"])
     return {
-        "type": type(error).__name__,
-        "bases": [base.__name__ for base in type(error).__mro__][:16],
-        "message": text[:MAX_MESSAGE],
+        "type": _writable(type(error).__name__),
+        "bases": [_writable(base.__name__) for base in type(error).__mro__][:16],
+        "message": _writable(text[:MAX_MESSAGE]),
         "frames": [frame for frame in found if len(frame) == 3],
         "unsupported": isinstance(error, wire.UnsupportedValue),
     }
+
+
+def _writable(text: str) -> str:
+    """`text` with lone surrogates, which no encoding can write, replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def student_frames(error: BaseException, overlay: str) -> list[list[Any]]:

@@ -130,6 +130,7 @@ class Zygote:
                 keep_fds=[channel.fileno(), crash_fd],
                 environment=confinement.clean_environment(request["work"], request["environment"]),
             )
+            wire.send(channel, {"id": None, "status": "confined"}, None)
         except confinement.ConfinementError as error:
             wire.send(channel, {"id": None, "status": "unconfined"}, str(error))
             os._exit(70)

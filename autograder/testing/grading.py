@@ -14,6 +14,7 @@ import numpy as np
 
 from autograder.course.assignment import Assignment
 from autograder.sandbox import host
+from autograder.sandbox.processes import hand_over
 from autograder.sandbox.worker import load_modules
 from autograder.testing.inprocess import InProcessWorker
 from autograder.testing.student import Student, driver_name
@@ -38,6 +39,7 @@ class Run:
     modules: dict[str, ModuleType] = field(default_factory=dict)
     _sandbox: host.Sandbox | None = None
     _warm: set[str] = field(default_factory=set)
+    _warm_up_seconds: float = WARM_UP_SECONDS
 
     @property
     def drivers(self) -> ModuleType:
@@ -83,7 +85,7 @@ class Run:
         driver = getattr(self.drivers, "WARM_UP", {}).get(task) if self.sandbox else None
         if driver is not None:
             self._in_warm_worker(
-                lambda worker: worker.call(driver_name(driver), {}, timeout=WARM_UP_SECONDS)
+                lambda worker: worker.call(driver_name(driver), {}, timeout=self._warm_up_seconds)
             )
 
     def close(self) -> None:
@@ -102,24 +104,14 @@ class Run:
         worker = self._sandbox.worker(warming_up=True)
         try:
             use(worker)
+        except host.WorkerTimedOut:  # once is patience enough: other tasks need the time
+            self._warm_up_seconds = self.assignment.limits.wall_seconds
         except host.WorkerFailure:
             pass  # the tests that need it will say what is wrong
         finally:
             worker.close()
-            _seal(self.cache)
-
-
-def _seal(cache: Path | None) -> None:
-    """Make what a warm-up worker wrote readable to all and its own no more."""
-    if cache is None or os.geteuid() != 0:
-        return
-    for folder, folders, files in os.walk(cache, followlinks=False):
-        for name in [*folders, *files]:
-            path = os.path.join(folder, name)
-            os.chown(path, 0, 0, follow_symlinks=False)
-            if not os.path.islink(path) and os.lstat(path).st_nlink == 1 + (name in folders):
-                os.chmod(path, 0o755 if name in folders else 0o644)
-    os.chown(cache, 0, 0)
+            if self.cache is not None and os.geteuid() == 0:  # readable by all, its own no more
+                hand_over(self.cache, 0, seal=True)
 
 
 def module_paths(assignment: Assignment) -> dict[str, Path]:

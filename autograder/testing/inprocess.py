@@ -58,7 +58,7 @@ class InProcessWorker:
                 self.objects[head["object"]] = value
                 return None
             return through_the_wire(value)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise host.WorkerRaised(describe_error(error, str(self.overlay))) from error
 
     open = host.Worker.open

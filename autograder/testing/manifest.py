@@ -7,6 +7,7 @@ reached, is in the manifest and scores 0.
 from __future__ import annotations
 
 import ast
+import math
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -91,9 +92,13 @@ def _entry(node: ast.FunctionDef, path: Path, folder: str, known: dict[str, int]
         raise ManifestError(
             f"{path}:{node.lineno}: {node.name} needs @number and @weight (or @partial_credit)"
         )
-    number = str(marks["number"])
+    number = marks["number"]
+    if not isinstance(number, str):  # 1.10 without quotes would be 1.1
+        raise ManifestError(f'{path}:{node.lineno}: write the task as text, @number("1.10")')
     if number not in known:
         raise ManifestError(f"{path}:{node.lineno}: no task {number} in assignment.toml")
+    if type(weight) not in (int, float) or not 0 < weight < math.inf:  # type: ignore[operator]
+        raise ManifestError(f"{path}:{node.lineno}: a weight of {weight!r} is no number of points")
     visibility = marks.get("visibility", "visible")
     if visibility not in ("hidden", "after_due_date", "after_published", "visible"):
         raise ManifestError(f"{path}:{node.lineno}: {visibility!r} is no visibility of Gradescope")

@@ -5,6 +5,8 @@ Loaded by name while grading (`-p autograder.testing.plugin`); no other plugin a
 
 from __future__ import annotations
 
+import signal
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -57,8 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
         confine=config.getoption("--confine"),
         layers=tuple(name for name in config.getoption("--layers").split(",") if name),
     )
+    # When time is up the grader ends this process: workers and folders must not outlive it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.path.append(str(run.assignment.root / "tests"))  # helpers that tests share
     run.load_modules()
+    # The deadline's signal ends the run as Ctrl-C does: workers and folders are cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.stash[RUN] = run
     records = config.getoption("--records")
     config.stash[BOARD] = Board(run, Path(records) if records else None)
@@ -141,6 +147,15 @@ def attribute(item: pytest.Item, name: str, default: Any = None) -> Any:
             return function.__dict__[name]
         function = getattr(function, "__wrapped__", None)
     return default
+
+
+def forget(item: pytest.Item, *names: str) -> None:
+    """Take away what an earlier case of the same function left on it."""
+    function = getattr(item, "obj", None)
+    while function is not None:
+        for name in names:
+            getattr(function, "__dict__", {}).pop(name, None)
+        function = getattr(function, "__wrapped__", None)
 
 
 def test_name(item: pytest.Item) -> str:
@@ -232,6 +247,7 @@ def set_leaderboard_value() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: Any) -> Iterator[None]:
     item.stash[FIGURES] = []
+    forget(item, "__score__", "__leaderboard_value__")
     return (yield)
 
 
@@ -259,7 +275,8 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     if report.outcome == "skipped":
         record.message = f"skipped: {getattr(call.excinfo.value, 'msg', '')}"
     elif report.outcome == "failed":
-        _describe(record, call.excinfo.value, bool(student and student.answers))
+        answered = call.when != "teardown" and bool(student and student.answers)
+        _describe(record, call.excinfo.value, answered)
     score = attribute(item, "__score__")
     if score is not None and record.fault != "grader" and entry.weight:
         fraction = min(1.0, max(0.0, float(score) / entry.weight))
@@ -271,6 +288,8 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     if item.config.getoption("--stop-at-loss") and entry.earned < entry.weight:
         if entry.done == entry.cases or report.outcome != "passed":
             item.session.shouldstop = "a point was lost"
+            if board.folder is not None and entry.record is not None:
+                write_record(board.folder, entry.record)  # further cases will not come
 
 
 def _describe(record: TestRecord, error: BaseException, answered: bool) -> None:

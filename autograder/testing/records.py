@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Status = Literal["passed", "failed", "skipped"]
 Fault = Literal["none", "student", "grader"]
@@ -45,6 +45,9 @@ class Figure(BaseModel):
 class Measure(BaseModel):
     """A number that earned (or lost) points, with the ends of its score curve."""
 
+    # NaN is written as such: as null it would make the whole record unreadable.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
     name: str
     value: float
     unit: str = "x"
@@ -59,6 +62,7 @@ class TestRecord(BaseModel):
     """The outcome of one test function (all of its parametrized cases together)."""
 
     __test__ = False
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     test: str
     number: str
@@ -90,7 +94,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 def write_record(folder: Path, record: TestRecord) -> None:
     """Write `record` into `folder`."""
-    write_atomically(record_path(folder, record.test), record.model_dump_json())
+    try:
+        text = record.model_dump_json()
+    except ValueError:  # a figure's data may come from student code, and be anything
+        text = record.model_copy(update={"figures": [], "leaderboard": None}).model_dump_json()
+    write_atomically(record_path(folder, record.test), text)
 
 
 def read_records(folder: Path) -> dict[str, TestRecord]:

@@ -15,6 +15,7 @@ from autograder.sandbox import host
 from autograder.testing.records import Frame, Measure, SourceLine
 
 CONTEXT_LINES = 2
+MAX_FRAMES = 50
 _DEF = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w{1,120})")
 _SIGNAL_HINTS = {
     "SIGSEGV": "memory was touched that is not yours (an index out of range in compiled code?)",
@@ -54,6 +55,11 @@ class StudentRaised(StudentError):
         super().__init__(self.type_name, message, frames)
         self.text = text
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether this is a stub that was not filled in."""
+        return self.type_name == "NotImplementedError"
+
 
 class StudentCrashed(StudentError):
     """The process died before it answered."""
@@ -64,7 +70,7 @@ class StudentTimedOut(StudentError):
 
 
 class StudentFlooded(StudentError):
-    """More was printed than is allowed."""
+    """More was printed, or written to files, than is allowed."""
 
 
 class StudentMisbehaved(StudentError):
@@ -166,18 +172,30 @@ class Student:
     ) -> Callable[[Callable[..., None]], Callable[[], None]]:
         """Hypothesis in the trusted process, every example sent to this test's one worker.
 
-        A crash or a time-out ends the search at once: later examples repeat the same failure
-        without running, so that nothing is shrunk a deadline at a time.
+        A crash, a time-out or an unfinished task ends the search at once: later examples repeat
+        the same failure without running, so that nothing is shrunk a deadline at a time.
         """
+        final: list[StudentError] = []
 
         def decorate(check: Callable[..., None]) -> Callable[[], None]:
+            def once(**example: Any) -> None:
+                if final:
+                    raise final[0]
+                try:
+                    check(**example)
+                except StudentError as error:
+                    if not isinstance(error, StudentRaised) or error.unfinished:
+                        final.append(error)
+                    raise
+
             return hypothesis.seed(self._seed)(
                 hypothesis.settings(
                     max_examples=max_examples,
                     deadline=None,
                     database=None,
+                    report_multiple_bugs=False,
                     suppress_health_check=list(hypothesis.HealthCheck),
-                )(hypothesis.given(**strategies)(check))
+                )(hypothesis.given(**strategies)(once))
             )
 
         return decorate
@@ -243,6 +261,8 @@ class Student:
             return StudentTimedOut("time limit", text, frames)
         if isinstance(failure, host.WorkerFlooded):
             return StudentFlooded("too much output", f"your code was stopped: {failure}", frames)
+        if isinstance(failure, host.WorkerFilledDisk):
+            return StudentFlooded("too many files", f"your code was stopped: {failure}", frames)
         if isinstance(failure, host.WorkerDied):
             hint = next((h for name, h in _SIGNAL_HINTS.items() if name in str(failure)), "")
             text = f"your code ended the process before it answered: {failure}{where}"
@@ -271,19 +291,22 @@ class Session:
 
     def resident_bytes(self) -> int:
         """Resident memory of the worker now, by the kernel's account."""
-        return self._student.worker.resident_bytes()
+        with self._student._translated():
+            return self._student.worker.resident_bytes()
 
 
 def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
     """Frames as the worker sent them, checked, with the source lines read from the overlay here."""
     frames = []
-    for entry in raw if isinstance(raw, list) else []:
+    for entry in raw[:MAX_FRAMES] if isinstance(raw, list) else []:
         if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
             continue
-        path = (overlay / entry[0]).resolve()
-        if type(entry[1]) is not int or not path.is_relative_to(overlay.resolve()):
+        try:
+            path = (overlay / entry[0]).resolve()
+            inside = path.is_relative_to(overlay.resolve()) and path.is_file()
+        except (OSError, ValueError):  # a name too long, or one that no file can have
             continue
-        if path.is_file():
+        if inside and type(entry[1]) is int:
             text = path.read_text(encoding="utf-8", errors="replace")
             source = source_around(text, entry[1])
             if any(line.current for line in source):
@@ -298,12 +321,17 @@ def enclosing_function(text: str, line: int) -> str:
 
     By indentation, not by parsing: a hostile file must not reach a parser here.
     """
-    lines = text.splitlines()
-    depth = len(lines[line - 1]) - len(lines[line - 1].lstrip())
-    for candidate in reversed(lines[:line]):
-        found = _DEF.match(candidate)
-        if found and (len(found[1]) < depth or candidate is lines[line - 1]):
+    lines = text.splitlines()[:line]
+    if found := _DEF.match(lines[-1]):
+        return found[2]
+    depth = len(lines[-1]) - len(lines[-1].lstrip())
+    for candidate in reversed(lines):
+        code = candidate.lstrip()
+        if not code or code[0] in ")]}#" or len(candidate) - len(code) >= depth:
+            continue
+        if found := _DEF.match(candidate):
             return found[2]
+        depth = len(candidate) - len(code)
     return "<module>"
 
 
@@ -318,4 +346,7 @@ def source_around(text: str, line: int) -> list[SourceLine]:
 
 
 def _short(text: Any, length: int) -> str:
-    return text[:length] if isinstance(text, str) else ""
+    """A text from the worker, cut; what is no Unicode (lone surrogates) is replaced."""
+    if not isinstance(text, str):
+        return ""
+    return text[:length].encode("utf-8", "replace").decode("utf-8")

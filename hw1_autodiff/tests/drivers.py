@@ -236,4 +236,9 @@ for _path in sorted(Path(__file__).parent.glob("drivers_*.py")):
 
 # Task -> driver that compiles its kernels: run once a submission, in a worker that may write the
 # cache which later workers only read.
-WARM_UP: dict[str, Any] = dict(globals().get("WARM_UP_KERNELS", {}))
+WARM_UP: dict[str, Any] = {
+    task: driver
+    for name, drivers in list(globals().items())
+    if name.startswith("WARM_UP_")
+    for task, driver in drivers.items()
+}

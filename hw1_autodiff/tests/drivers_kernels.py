@@ -285,12 +285,15 @@ def products(kind: str, pairs: list[list[Any]], layouts: list[str] | None = None
 
 
 def product_chain(kind: str, a: np.ndarray, b: np.ndarray, times: int) -> np.ndarray:
-    """a @ b @ b @ …, each product by matmul_blocked or matmul_register."""
+    """a @ b @ b @ …, each product by matmul_blocked or matmul_register.
+
+    Where b is wider than high, each product but the last keeps as many columns as b has rows.
+    """
     from autodiff import matmul_kernel
 
     function = getattr(matmul_kernel, f"matmul_{kind}")
     for _ in range(times):
-        a = function(a, b)
+        a = function(np.ascontiguousarray(a[:, : b.shape[0]]), b)
     return a
 
 

@@ -252,7 +252,7 @@ def adamw_steps(parameters: list, gradients: list, steps: int, rate: float) -> l
     for leaf, gradient in zip(leaves, gradients, strict=True):
         leaf.grad = gradient
     optimizer = optim.AdamW(leaves, rate)
-    for _ in range(steps):
+    for _step in range(steps):
         optimizer.step()
     return [leaf.data for leaf in leaves]
 

@@ -181,8 +181,8 @@ def train_with_interruptions(
             training.resume(path, broken)
         training.fit(broken, steps - broken.step)
         files = sorted(os.listdir(folder))
-        with np.load(path, allow_pickle=False) as file:
-            names = sorted(name for name in file.files if file[name].dtype.kind in "iufU")
+        with np.load(path) as saved:  # numpy refuses pickles unless asked
+            names = sorted(name for name in saved.files if saved[name].dtype.kind in "iufU")
     return [_outcome(straight), _outcome(broken), files, names]
 
 

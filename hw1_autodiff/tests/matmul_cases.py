@@ -42,31 +42,34 @@ def check_product(name: str, result: Any, a: np.ndarray, b: np.ndarray, hint: st
 
 
 def chain_arguments(
-    rng: np.random.Generator, kind: str, rows: int, size: int, times: int
+    rng: np.random.Generator, kind: str, sizes: Sizes, times: int
 ) -> Callable[[int], dict[str, Any]]:
     """Arguments of a race: a @ b @ b @ …, with b scaled so that the entries keep their size."""
+    m, k, n = sizes
 
     def make(index: int) -> dict[str, Any]:
-        b = matrix(rng, size, size) / np.float32(np.sqrt(size))
-        return {"kind": kind, "a": matrix(rng, rows, size), "b": b, "times": times}
+        b = matrix(rng, k, n) / np.float32(np.sqrt(k))
+        return {"kind": kind, "a": matrix(rng, m, k), "b": b, "times": times}
 
     return make
 
 
 def check_chain(value: Any, arguments: Mapping[str, Any]) -> None:
-    """A row and a column vector times the result, against the chain of them; and its shape.
+    """The result times a few vectors, from either side, against the chain times them.
 
-    x (a b … b) y by products with vectors: exact enough to show one wrong entry, and cheap.
+    Exact enough to show one wrong entry, and far cheaper than the chain of products itself.
     """
     a, b = arguments["a"].astype(np.float64), arguments["b"].astype(np.float64)
-    assert isinstance(value, np.ndarray) and value.shape == a.shape, "not an array of a's shape"
+    square = b[:, : b.shape[0]]
+    shape = (a.shape[0], b.shape[1])
+    assert isinstance(value, np.ndarray) and value.shape == shape, f"not an array of shape {shape}"
     assert value.dtype == np.float32, f"a product of float32 is float32, not {value.dtype}"
     result = value.astype(np.float64)
     chosen = np.random.default_rng(a.size)
     column = chosen.standard_normal((b.shape[1], 4))
     row = chosen.standard_normal((4, a.shape[0]))
-    right, left = column, row @ a
-    for _ in range(arguments["times"]):
-        right, left = b @ right, left @ b
+    right, left = b @ column, row @ a
+    for _ in range(arguments["times"] - 1):
+        right, left = square @ right, left @ square
     assert_close(result @ column, a @ right, rtol=1e-4, atol=2e-2, name="the chain times a vector")
-    assert_close(row @ result, left, rtol=1e-4, atol=2e-2, name="a vector times the chain")
+    assert_close(row @ result, left @ b, rtol=1e-4, atol=2e-2, name="a vector times the chain")

@@ -56,7 +56,7 @@ def add_repeatedly(a: np.ndarray, b: np.ndarray, times: int) -> np.ndarray:
 
 
 def product_chain(kind: str, a: np.ndarray, b: np.ndarray, times: int) -> np.ndarray:
-    """a @ b @ b @ … by the ikj kernel, whatever `kind` is."""
+    """a @ b @ b @ … by the ikj kernel, whatever `kind` is; see the driver of that name."""
     for _ in range(times):
-        a = _compiled("matmul")(a, b)
+        a = _compiled("matmul")(np.ascontiguousarray(a[:, : b.shape[0]]), b)
     return a

@@ -131,7 +131,7 @@ def test_speed_of_adamw(student, rng, set_score):
         assert len(value) == len(shapes), "one array for each parameter"
         for got, x, g in zip(value, arguments["parameters"], arguments["gradients"], strict=True):
             expected, move = x.astype(np.float64), rate * g / (np.abs(g.astype(np.float64)) + 1e-8)
-            for _ in range(steps):
+            for _step in range(steps):
                 expected = expected * (1 - rate * 0.01) - move
             assert_close(got, expected, rtol=1e-5, atol=1e-6, name="a parameter")
 
