@@ -14,7 +14,7 @@ from autograder.batch.run import Job, environment
 from autograder.batch.shown import shown_grade
 from autograder.cli import HOMEWORK, cli, console
 from autograder.course.assignment import Assignment
-from autograder.course.intake import Submission, SubmissionError, read_submission
+from autograder.course.intake import SubmissionError, own_files
 from autograder.course.submit import SubmitError, make_submission_zip
 from autograder.sandbox.host import REPOSITORY
 
@@ -26,22 +26,15 @@ from autograder.sandbox.host import REPOSITORY
 @click.option("--out", type=click.Path(path_type=Path), help="Also write report.html there.")
 def test(homework: Assignment, keyword: str, seed: int | None, out: Path | None) -> None:
     """Run HOMEWORK's public tests on the code in its folder, and show the points."""
-    own = read_own_files(homework)
+    try:
+        own = own_files(homework)
+    except SubmissionError as error:
+        raise click.ClickException(str(error)) from None
     out = out or REPOSITORY / "results" / homework.name
     how = Grading(hidden=False, expression=keyword, seed=seed)
     graded = shown_grade(homework, own, out, how)
     console.print(f"report: {out / 'report.html'}", highlight=False, soft_wrap=True)
     sys.exit(0 if graded.report and graded.report.full else 1)
-
-
-def read_own_files(homework: Assignment) -> Submission:
-    """The editable files as they are in the homework's folder: what `submit` would send."""
-    with tempfile.TemporaryDirectory(prefix="llm-systems-own-") as folder:
-        try:
-            own = make_submission_zip(homework, Path(folder) / "own.zip")
-            return read_submission(own, homework)
-        except (SubmitError, SubmissionError) as error:
-            raise click.ClickException(str(error)) from None
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})

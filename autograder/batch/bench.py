@@ -13,6 +13,7 @@ import numpy as np
 from autograder.batch.mutants import reference_files
 from autograder.batch.run import Job, default_confinement
 from autograder.course.assignment import Assignment, load_assignment
+from autograder.course.intake import own_files
 from autograder.course.overlay import build_overlay
 from autograder.sandbox.host import REPOSITORY
 from autograder.testing.grading import Run
@@ -69,7 +70,7 @@ def own_or_reference(assignment: Assignment) -> dict[str, bytes]:
     """The reference's files, or in a student's copy, which has none, the student's own."""
     if (assignment.root / "solution").is_dir():
         return reference_files(assignment)
-    return {file: assignment.stub_path(file).read_bytes() for file in assignment.files}
+    return own_files(assignment).files
 
 
 def reference_run(homework: str, work: Path, transport: str = "sandbox") -> Run:

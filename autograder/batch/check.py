@@ -14,7 +14,7 @@ from autograder.batch.grade import Grading, grade_files
 from autograder.batch.mutants import Verdict, check_mutants, reference_files
 from autograder.batch.run import environment
 from autograder.course.assignment import Assignment
-from autograder.course.intake import Submission
+from autograder.course.intake import Submission, own_files
 from autograder.course.stubs import check_stubs, expected_stub
 from autograder.sandbox.host import REPOSITORY
 from autograder.testing.manifest import build_manifest, check_points
@@ -191,10 +191,7 @@ def released_checks(homeworks: list[Assignment]) -> list[list[Check]]:
 
 def _first_look(homework: Assignment) -> str:
     """Points of the public tests; unfinished tasks are no error, a fault of the grader is one."""
-    files = {}
-    for file in homework.files:
-        files[file] = homework.stub_path(file).read_bytes()
-    graded = grade_files(homework, Submission(files, []), None, Grading(hidden=False))
+    graded = grade_files(homework, own_files(homework), None, Grading(hidden=False))
     report = graded.report
     faults = [t.test for t in report.tests() if t.state in ("grader fault", "not reached")]
     if faults or report.grader_fault:

@@ -112,10 +112,13 @@ def grade_files(
     if how.tasks or how.expression:  # only what was asked for is shown and counted
         ran = outcome.records if outcome else {}
         manifest = [entry for entry in manifest if entry.number in how.tasks or entry.test in ran]
+        if not manifest:
+            return Graded(None, refused=f"no test matches {how.expression or list(how.tasks)!r}")
     report = build_report(
         assignment, manifest, outcome.records if outcome else {}, notes=notes,
         seconds=time.monotonic() - started, seed=outcome and job.seed,
-        public_only=not (how.hidden and has_hidden), grader_fault=fault or None,
+        public_only=not (how.hidden and has_hidden),
+        selected=bool(how.tasks or how.expression), grader_fault=fault or None,
     )  # fmt: skip
     if out is not None:
         write_results(out / "results.json", results_of(report))

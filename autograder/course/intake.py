@@ -76,6 +76,18 @@ def read_submission(path: Path, assignment: Assignment) -> Submission:
         return _take(listing, place, assignment, notes)
 
 
+def own_files(assignment: Assignment) -> Submission:
+    """The editable files as they are in the homework's folder: a student's own working copy."""
+    files, notes = {}, []
+    for file in assignment.files:
+        path = assignment.stub_path(file)
+        try:
+            files[file] = clean_text(file, path.read_bytes())
+        except OSError as error:
+            notes.append(f"{path} can't be read ({error.strerror}): the unfinished file stands in")
+    return Submission(files, notes)
+
+
 def clean_text(name: str, data: bytes) -> bytes:
     """The file as UTF-8 with LF line ends; raises SubmissionError for what is not UTF-8 text."""
     if data.startswith(_UTF16) or _looks_like_utf16(data):
@@ -137,7 +149,9 @@ def _is_foreign(
 ) -> bool:
     """Whether a folder with a file of the right name is some other package, or homework."""
     others = _packages_beside(assignment)
-    return (*place.prefix, "__init__.py") in paths or any(
+    # At the very top it may be the package itself, zipped from the inside.
+    is_package = bool(place.prefix) and (*place.prefix, "__init__.py") in paths
+    return is_package or any(
         part in others or (_HOMEWORK.fullmatch(part) and part != assignment.name)
         for part in place.prefix
     )

@@ -75,7 +75,10 @@ class TaskOutcome:
 
 @dataclass(frozen=True)
 class Report:
-    """One grading. `maximum` is 100, or what the public tests carry when only they ran."""
+    """One grading. `maximum` is 100, or what the tests that were to run carry.
+
+    public_only: hidden tests did not run; selected: somebody chose tests by name or task.
+    """
 
     name: str
     title: str
@@ -84,6 +87,7 @@ class Report:
     maximum: float
     total: float
     public_only: bool = False
+    selected: bool = False
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     seed: int | str | None = None
@@ -106,6 +110,9 @@ class Report:
 
     def headline(self) -> str:
         """The one line to remember, e.g. `hw1_autodiff: 63.5 / 100.0 points`."""
+        if self.selected:
+            points = f"{points_text(self.score)} / {points_text(self.maximum)}"
+            return f"{self.name}: {points} points of the chosen tests"
         if self.public_only:
             return (
                 f"{self.name}: {points_text(self.score)} / {points_text(self.maximum)} public "
@@ -129,6 +136,7 @@ def build_report(
     seconds: float = 0.0,
     seed: int | str | None = None,
     public_only: bool = False,
+    selected: bool = False,
     grader_fault: str | None = None,
 ) -> Report:
     """The report of one grading.
@@ -146,6 +154,8 @@ def build_report(
     tasks = []
     for task in assignment.tasks:
         own = tuple(outcome for outcome in outcomes if outcome.number == task.number)
+        if selected and not own:
+            continue
         points, maximum = _sums(own)
         tasks.append(
             TaskOutcome(
@@ -167,6 +177,7 @@ def build_report(
         maximum=maximum,
         total=assignment.total(),
         public_only=public_only,
+        selected=selected,
         notes=tuple(clean_text(note, max_characters=2_000) for note in list(notes)[:_MAX_NOTES]),
         seconds=_finite(seconds),
         seed=seed,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.sandbox import landlock, wire
+from autograder.sandbox.accounts import KernelAccounts
 from autograder.sandbox.failures import (
     GraderFault,
     WorkerDied,
@@ -48,8 +49,6 @@ from autograder.sandbox.processes import (
 from autograder.sandbox.zygote import receive_control, send_control
 
 START_SECONDS = 120.0
-# More than two ticks of any kernel (100 a second at least): what a clock in ticks may be behind.
-TICKS_SECONDS = 0.02
 FIRST_UID, UIDS = 30_000, 30_000
 # What a worker's folder may hold: files of the largest size, and names.
 MAX_LARGE_FILES, MAX_NAMES = 4, 5_000
@@ -176,7 +175,7 @@ class Sandbox:
         remove_tree(self.folder)
 
 
-class Worker:
+class Worker(KernelAccounts):
     """One untrusted process; calls go to it one at a time."""
 
     def __init__(
@@ -291,56 +290,16 @@ class Worker:
         """Call a public method of an object that `open` left in the worker."""
         return self.call("", arguments, op="call", object=handle, method=method, **options)
 
-    def cpu_seconds(self) -> float:
-        """CPU time the process has used, by the kernel's account (all of its threads).
-
-        Threads are counted to the nanosecond while they live. The process's own clock also has
-        those that ended, but runs in ticks once a limit on CPU time is set: it is the lower bound.
-        """
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """No thread of the process runs meanwhile."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGSTOP)
         try:
-            clock = time.clock_gettime(((~self.pid) << 3) | 2)
-            return max(sum(self.thread_seconds()), clock - TICKS_SECONDS)
-        except OSError:
-            return float("nan")
-
-    def thread_seconds(self) -> list[float]:
-        """CPU seconds of each living thread, by the kernel's account."""
-        seconds = []
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it just ended
-                seconds.append(int((task / "schedstat").read_text().split()[0]) / 1e9)
-        return seconds
-
-    def queued_seconds(self) -> float:
-        """Seconds the main thread was ready to run and waited for a processor; 0 if unknown."""
-        try:
-            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
-        except (OSError, IndexError):
-            return 0.0
-
-    def resident_bytes(self) -> int:
-        """Resident memory now (VmRSS)."""
-        return self._status_bytes("VmRSS")
-
-    def peak_bytes(self) -> int:
-        """The most resident memory since `reset_peak` (VmHWM)."""
-        return self._status_bytes("VmHWM")
-
-    def reset_peak(self) -> None:
-        """Start measuring the peak anew (Linux: 5 into /proc/PID/clear_refs)."""
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # the next call says so
-            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-    def _status_bytes(self, field_name: str) -> int:
-        try:
-            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-                if line.startswith(field_name + ":"):
-                    return int(line.split()[1]) * 1024
-        except OSError:
-            pass
-        if sys.platform == "linux" and look_up(self.pid) is None:
-            raise self._died()
-        raise GraderFault(f"{field_name} of a worker can't be read: memory is measured on Linux")
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGCONT)
 
     def _fail(self, failure: WorkerFailure) -> WorkerFailure:
         self._stop()

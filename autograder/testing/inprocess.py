@@ -6,6 +6,7 @@ Never used for grading: the student's code shares the process with the test.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -71,6 +72,10 @@ class InProcessWorker:
     def queued_seconds(self) -> float:
         """Not measured here."""
         return 0.0
+
+    def paused(self) -> contextlib.nullcontext[None]:
+        """Nothing to pause: this process is the test's own."""
+        return contextlib.nullcontext()
 
     def resident_bytes(self) -> int:
         """Memory is that of the whole test process: a test that measures it is skipped."""

@@ -145,8 +145,9 @@ def _timed(
     cpu, delay, wall = worker.cpu_seconds(), worker.queued_seconds(), time.perf_counter()
     if worker is student.worker:
         value = student.run(function, timeout=timeout, **arguments)
-    else:
-        value = worker.call(driver_name(function), arguments, timeout=timeout)
+    else:  # what the student's threads do meanwhile would slow the peer down
+        with student.worker.paused():
+            value = worker.call(driver_name(function), arguments, timeout=timeout)
     wall = time.perf_counter() - wall
     delay, cpu = worker.queued_seconds() - delay, worker.cpu_seconds() - cpu
     return value, {"cpu": cpu, "wall": wall}, wall - delay - cpu

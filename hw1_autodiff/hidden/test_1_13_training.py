@@ -94,7 +94,7 @@ def test_what_can_not_go_on_stops(student, rng):
 
 @number("1.13")
 @weight(0.5)
-@pytest.mark.warm_up("1.2", "1.3", "1.11")
+@pytest.mark.warm_up(*drivers.WARM_UP_KERNELS, "1.11")
 def test_your_numba_kernels_train_as_numpy_does(student, rng):
     """A few steps of a language model on your kernels give numpy's losses in float32."""
     text, *_ = held_out_text()

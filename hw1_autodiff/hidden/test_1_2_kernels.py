@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hw1_autodiff_drivers as drivers
 import numpy as np
+import pytest
 from gradescope_utils.autograder_utils.decorators import number, weight
 from kernel_cases import BLOCK, LAYOUTS, case, check, check_cases, floats
 
@@ -11,6 +12,7 @@ from autograder.testing import assert_close, assert_equal
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 maps", "1.2 zips", "1.2 reductions")
 @weight(1)
 def test_sizes_around_a_block(student, rng):
     """Arrays of one block, one element less and one more, in every layout."""
@@ -35,6 +37,7 @@ def test_sizes_around_a_block(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 reductions")
 @weight(1)
 def test_a_sum_of_a_million_is_accurate(student, rng):
     """The sum of a million elements is right to the last digits of float32."""
@@ -49,6 +52,7 @@ def test_a_sum_of_a_million_is_accurate(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 maps", "1.2 zips", "1.2 reductions")
 @weight(0.5)
 def test_nan_and_infinities_go_through(student, rng):
     """NaN in a block makes its maximum and its sum NaN; infinities and signs survive."""
@@ -71,6 +75,7 @@ def test_nan_and_infinities_go_through(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 maps", "1.2 zips", "1.2 reductions")
 @weight(1)
 def test_many_dimensions_and_broadcast_rows(student, rng):
     """Arrays of five dimensions and over a block in size, permuted and broadcast."""
@@ -88,6 +93,7 @@ def test_many_dimensions_and_broadcast_rows(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 maps", "1.2 zips", "1.2 reductions")
 @weight(0.5)
 def test_every_run_gives_the_same(student, rng):
     """Two threads give the same answer every time: no two of them write to one place."""

@@ -11,7 +11,7 @@ from matmul_cases import chain_arguments, check_chain, check_product, check_prod
 
 from autograder.testing import assert_close, race, score_ratio, speed
 
-pytestmark = pytest.mark.forbid_blas
+pytestmark = [pytest.mark.forbid_blas, pytest.mark.warm_up("1.3 products")]
 
 
 @number("1.3")

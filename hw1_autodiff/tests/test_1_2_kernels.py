@@ -5,6 +5,7 @@ from __future__ import annotations
 import hw1_autodiff_drivers as drivers
 import numpy as np
 import peers_kernels as peers
+import pytest
 from gradescope_utils.autograder_utils.decorators import number, partial_credit, weight
 from kernel_cases import BLOCK, LAYOUTS, MAPS, ZIPS, case, check, check_cases, floats
 from layout_cases import contiguous, random_base
@@ -56,6 +57,7 @@ def test_gather_reads_any_stretch_of_any_layout(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 maps")
 @weight(1)
 def test_map_over_any_layout(student, rng):
     """Every map equals numpy's, for contiguous and other arrays, small and of several blocks."""
@@ -70,6 +72,7 @@ def test_map_over_any_layout(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 zips")
 @weight(1)
 def test_zip_broadcasts_over_any_layout(student, rng):
     """Every zip equals numpy's on arrays of any layout, broadcast against each other."""
@@ -89,6 +92,7 @@ def test_zip_broadcasts_over_any_layout(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 reductions")
 @weight(1)
 def test_reduce_over_each_axis(student, rng):
     """sum and max over each axis equal numpy's, for rows shorter and longer than a block."""
@@ -107,6 +111,7 @@ def test_reduce_over_each_axis(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 maps", "1.2 reductions")
 @weight(0.5)
 def test_the_work_is_shared_by_threads(student, rng):
     """With two threads, both do a fair share of a long map and of one long sum."""
@@ -126,6 +131,7 @@ def test_the_work_is_shared_by_threads(student, rng):
 
 
 @number("1.2")
+@pytest.mark.warm_up("1.2 zips")
 @partial_credit(1)
 @speed
 def test_the_contiguous_path_is_fast(student, rng, set_score):

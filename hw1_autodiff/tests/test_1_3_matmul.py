@@ -81,6 +81,7 @@ def test_micro_kernel_multiplies_one_panel(student, rng):
 
 
 @number("1.3")
+@pytest.mark.warm_up("1.3 products")
 @weight(1.25)
 def test_blocked_product(student, rng):
     """matmul_blocked equals the product, for sizes that are no multiples of a block."""
@@ -92,6 +93,7 @@ def test_blocked_product(student, rng):
 
 
 @number("1.3")
+@pytest.mark.warm_up("1.3 products")
 @weight(1.25)
 def test_register_product(student, rng):
     """matmul_register equals the product, for sizes that are no multiples of a block."""
@@ -103,6 +105,7 @@ def test_register_product(student, rng):
 
 
 @number("1.3")
+@pytest.mark.warm_up("1.3 products")
 @partial_credit(1.5)
 @speed
 def test_register_blocks_are_fast_at_512(student, rng, set_score):

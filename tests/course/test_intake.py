@@ -160,6 +160,12 @@ def test_files_of_the_course_are_left_behind_in_a_word(
         assert submission.notes == ["ignored 1 files of the course itself: they are given"]
 
 
+def test_a_package_zipped_from_the_inside_is_read(tmp_path: Path, homework: Assignment) -> None:
+    files = {"__init__.py": b"", "add.py": ADD, "nested/scale.py": SCALE}
+    for submission in _both_ways(tmp_path, files, homework)[:2]:
+        assert submission.files == BOTH
+
+
 def test_many_other_files_are_summed_up(tmp_path: Path, homework: Assignment) -> None:
     files = {**BOTH, **{f"data/{n}.txt": b"x" for n in range(50)}}
     notes = read_submission(_folder(tmp_path / "s", files), homework).notes

@@ -237,6 +237,12 @@ def test_finite_difference_leaves_its_argument_and_takes_any_shape():
     assert finite_difference(lambda v: 0.0, np.zeros((0, 2))).shape == (0, 2)
 
 
+def test_finite_difference_moves_one_entry_at_a_time():
+    x = np.array([3.0, 5.0, 7.0])
+    got = finite_difference(lambda v: float(v.prod()), x, step=0.01)  # exact: linear in each entry
+    np.testing.assert_allclose(got, [35, 21, 15], rtol=1e-9)
+
+
 def test_finite_difference_sees_a_wrong_gradient():
     x = np.linspace(-1, 1, 5)
     numeric = finite_difference(lambda v: float(np.sin(v).sum()), x)

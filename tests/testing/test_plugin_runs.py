@@ -127,6 +127,14 @@ def test_a_run_that_dies_leaves_what_came_before_and_nothing_after(folder):
     assert statuses(outcome) == {"test_one": "passed"}
 
 
+def test_a_test_whose_last_case_was_not_reached_leaves_no_record(folder):
+    code = CASES.replace("[0, 1]", "[0, 1, 2]").replace(
+        'note("rng", rng.random())', "import os; n == 2 and os._exit(0)"
+    )
+    homework = samples.make_homework(folder, THREE, {"test_9_1_a.py": code})
+    assert samples.run_job(samples.make_job(homework, folder)).records == {}
+
+
 def test_a_test_file_that_can_not_be_imported_is_a_fault_that_is_told(folder):
     tests = {"test_9_1_a.py": task("9.1", "one"), "test_9_2_b.py": "import no_such_module"}
     homework = samples.make_homework(folder, THREE, tests)

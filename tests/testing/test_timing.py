@@ -144,6 +144,12 @@ def test_the_peers_worker_does_not_see_the_students_code(run, student):
     assert caught.value.error["type"] == "ModuleNotFoundError"
 
 
+def test_the_race_runs_the_peer_where_the_students_code_can_not_be_seen(run, student):
+    with pytest.raises(WorkerRaised) as caught:
+        race(student, run.drivers.call, run.drivers.call, fresh("work", 1), check, pairs=1)
+    assert caught.value.error["type"] == "ModuleNotFoundError"
+
+
 def test_sleeping_makes_pairs_void_and_the_race_still_ends(run, student):
     result = ratio(run, student, "asleep", 0.05, pairs=2)
     assert result.void == 2
