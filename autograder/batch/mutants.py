@@ -1,8 +1,9 @@
 """Wrong solutions that the tests must catch.
 
 A mutant is a unified diff of the reference, `mutants/1_4_name.patch`, that starts with
-`# task: 1.4` and `# error: what the student did wrong`. It must lose points in its task; in a full
-run, only in its task and in those that require it.
+`# task: 1.4`, `# error: what the student did wrong` and, to be quick, `# caught by: test_name`. It
+must lose points in its task (in that test, if one is named); in a full run, only in its task and in
+those that require it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ class MutantError(Exception):
 
 @dataclass(frozen=True)
 class Mutant:
-    """A patch and what it claims."""
+    """A patch and what it claims: the task that loses points, the error, a test that sees it."""
 
     path: Path
     task: str
     error: str
+    test: str = ""
 
     @property
     def name(self) -> str:
@@ -73,10 +75,10 @@ def read_mutants(assignment: Assignment) -> list[Mutant]:
     order = {task.number: place for place, task in enumerate(assignment.tasks)}
     for path in sorted((assignment.root / "mutants").glob("*.patch")):
         text = path.read_text(encoding="utf-8")
-        found = dict(re.findall(r"^# (task|error): (.+)$", text, re.MULTILINE))
-        if set(found) != {"task", "error"} or found["task"] not in order:
+        found = dict(re.findall(r"^# (task|error|caught by): (.+)$", text, re.MULTILINE))
+        if not {"task", "error"} <= set(found) or found["task"] not in order:
             raise MutantError(f"{path}: must start with '# task: N.M' and '# error: sentence'")
-        mutants.append(Mutant(path, found["task"].strip(), found["error"].strip()))
+        mutants.append(Mutant(path, found["task"], found["error"], found.get("caught by", "")))
     return sorted(mutants, key=lambda mutant: order[mutant.task])
 
 
@@ -112,7 +114,8 @@ def judge(assignment: Assignment, mutant: Mutant, records: Iterable[TestRecord])
     for record in records:
         seconds += record.seconds
         # A test of the mutant's own task must fail; one that was skipped has shown nothing.
-        if record.status == "failed" or (record.status == "skipped" and record.number != mutant.task):
+        failed, own = record.status == "failed", record.number == mutant.task
+        if failed or (record.status == "skipped" and not own):
             lost.setdefault(record.number, []).append(record.test)
     dependants = {
         task.number for task in assignment.tasks if mutant.task in assignment.closure([task.number])
@@ -131,7 +134,9 @@ def check_mutants(
 ) -> list[Verdict]:
     """Run every mutant: in its own task's untimed tests up to the first loss, or (`full`) in all.
 
-    The runs are forked from this process after it has imported what they need.
+    The runs are forked from this process after it has imported what they need. Each of the
+    `at_once` lanes keeps its cache of compiled kernels from one mutant to the next (they are the
+    staff's own code): what a mutant did not change is not compiled again.
     """
     chosen = [m for m in read_mutants(assignment) if not only or any(o in m.name for o in only)]
     waiting, running, verdicts = list(chosen), [], []
@@ -142,17 +147,22 @@ def check_mutants(
             on_verdict(verdict)
 
     _preload()
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            mutant = waiting.pop(0)
-            try:
-                running.append(_Trial(assignment, mutant, full))
-            except MutantError as error:
-                tell(Verdict(mutant, {}, [], 0.0, str(error)))
-        time.sleep(0.02)
-        for trial in [trial for trial in running if trial.finished()]:
-            running.remove(trial)
-            tell(trial.verdict())
+    with tempfile.TemporaryDirectory(prefix="llm-systems-mutants-") as folder:
+        Path(folder).chmod(0o711)
+        lanes = [Path(folder) / str(place) for place in range(at_once)]
+        while waiting or running:
+            while waiting and lanes:
+                mutant, lane = waiting.pop(0), lanes.pop()
+                try:
+                    running.append(_Trial(assignment, mutant, full, lane))
+                except MutantError as error:
+                    lanes.append(lane)
+                    tell(Verdict(mutant, {}, [], 0.0, str(error)))
+            time.sleep(0.02)
+            for trial in [trial for trial in running if trial.finished()]:
+                running.remove(trial)
+                lanes.append(trial.lane)
+                tell(trial.verdict())
     return verdicts
 
 
@@ -169,16 +179,18 @@ def _preload() -> None:
 class _Trial:
     """One mutant's run in a forked process (a fresh one where forking is unsafe)."""
 
-    def __init__(self, assignment: Assignment, mutant: Mutant, full: bool) -> None:
-        self.assignment, self.mutant = assignment, mutant
+    def __init__(self, assignment: Assignment, mutant: Mutant, full: bool, lane: Path) -> None:
+        self.assignment, self.mutant, self.lane = assignment, mutant, lane
         self.problem = ""
         files = mutated_files(assignment, mutant)
-        self.folder = Path(tempfile.mkdtemp(prefix="llm-systems-mutant-"))
-        self.folder.chmod(0o711)
         self.started = time.monotonic()
-        overlay = build_overlay(assignment, files, self.folder / "overlay")
-        self.job = Job(assignment, overlay, self.folder / "run", tasks=() if full else (mutant.task,),
-                       skip_speed=not full, stop_at_loss=not full, seed=1)  # fmt: skip
+        # Byte code goes too: it is matched by time and size, which two mutants may share.
+        for part in ("overlay", "run/records", "run/cache/pycache"):
+            shutil.rmtree(lane / part, ignore_errors=True)
+        overlay = build_overlay(assignment, files, lane / "overlay")
+        self.job = Job(assignment, overlay, lane / "run", tasks=() if full else (mutant.task,),
+                       skip_speed=not full, stop_at_loss=not full, seed=1,
+                       expression="" if full else mutant.test)  # fmt: skip
         self.job.prepare()
         self.pid = os.fork() if sys.platform == "linux" else 0
         if self.pid == 0:
@@ -191,10 +203,10 @@ class _Trial:
         status = 70
         try:
             os.setsid()
-            log = os.open(self.job.log, os.O_WRONLY | os.O_CREAT, 0o600)
+            log = os.open(self.job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            os.environ.update(environment())
+            os.environ.update(environment(self.job.work))
             os.chdir(self.assignment.root)
             status = int(pytest.main(self.job.arguments()))
         finally:
@@ -221,7 +233,6 @@ class _Trial:
             problem = f"{problem} {self.job.log.read_text(errors='replace')[-800:]}".strip()
         if any(record.fault == "grader" for record in records.values()):
             problem = "; ".join(r.message for r in records.values() if r.fault == "grader")[:800]
-        shutil.rmtree(self.folder, ignore_errors=True)
         seconds = time.monotonic() - self.started
         return Verdict(self.mutant, verdict.lost, verdict.stray, seconds, problem)
 

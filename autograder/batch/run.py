@@ -114,13 +114,14 @@ class Outcome:
         return f"pytest ended with status {self.status}: {self.log[-1500:]}"
 
 
-def environment() -> dict[str, str]:
-    """What the trusted process inherits: no plugins, one thread a library."""
+def environment(work: Path | None = None) -> dict[str, str]:
+    """What the trusted process inherits: no plugins, one thread a library, its notes in `work`."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return kept | ONE_THREAD | {
         "PYTHONPATH": str(REPOSITORY),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        **({"HYPOTHESIS_STORAGE_DIRECTORY": str(work / "hypothesis")} if work else {}),
     }  # fmt: skip
 
 
@@ -138,7 +139,7 @@ def run_tests(
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *job.arguments()],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env=environment(), cwd=job.assignment.root, start_new_session=True,
+            env=environment(job.work), cwd=job.assignment.root, start_new_session=True,
         )  # fmt: skip
         watch = _Watch(job.records, on_record)
         try:

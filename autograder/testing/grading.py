@@ -77,12 +77,15 @@ class Run:
             self._compile()
         return self._sandbox
 
-    def warm_up(self, task: str) -> None:
-        """Fill the cache of compiled kernels for a task, once; failures show in the tests."""
-        if task in self._warm or self.transport == "inprocess" or self.cache is None:
+    def warm_up(self, name: str) -> None:
+        """Run `WARM_UP[name]` of the drivers in a worker that may write the cache, once a run.
+
+        What fails there shows in the tests.
+        """
+        if name in self._warm or self.transport == "inprocess" or self.cache is None:
             return
-        self._warm.add(task)
-        driver = getattr(self.drivers, "WARM_UP", {}).get(task) if self.sandbox else None
+        self._warm.add(name)
+        driver = getattr(self.drivers, "WARM_UP", {}).get(name) if self.sandbox else None
         if driver is not None:
             self._in_warm_worker(
                 lambda worker: worker.call(driver_name(driver), {}, timeout=self._warm_up_seconds)
@@ -110,8 +113,8 @@ class Run:
             pass  # the tests that need it will say what is wrong
         finally:
             worker.close()
-            if self.cache is not None and os.geteuid() == 0:  # readable by all, its own no more
-                hand_over(self.cache, 0, seal=True)
+            if self.cache is not None:  # readable by all, its own no more
+                hand_over(self.cache, os.geteuid(), seal=True)
 
 
 def module_paths(assignment: Assignment) -> dict[str, Path]:

@@ -6,6 +6,7 @@ import math
 
 import hw1_autodiff_drivers as drivers
 import numpy as np
+import pytest
 import torch
 from gradescope_utils.autograder_utils.decorators import number, weight
 from oracles_training import assert_same_path, torch_optimized
@@ -32,6 +33,7 @@ def _path(student, rng, optimizer, options, theirs, parameters, gradients, **how
 
 
 @number("1.11")
+@pytest.mark.warm_up("1.11")
 @weight(0.5)
 def test_parameters_without_gradient_and_listed_twice(student, rng):
     """No gradient: no decay, no moment, no step counted. Listed twice: stepped once."""
@@ -45,6 +47,7 @@ def test_parameters_without_gradient_and_listed_twice(student, rng):
 
 
 @number("1.11")
+@pytest.mark.warm_up("1.11")
 @weight(0.5)
 def test_row_sparse_gradients_mean_the_dense_ones(student, rng):
     """A RowSparseGradient gives the steps of the dense gradient it stands for, and clips as it."""
@@ -72,6 +75,7 @@ def test_row_sparse_gradients_mean_the_dense_ones(student, rng):
 
 
 @number("1.11")
+@pytest.mark.warm_up("1.11")
 @weight(0.5)
 def test_an_optimizer_goes_on_from_its_state(student, rng):
     """A new optimizer that loads the state takes the same steps, bit for bit."""
@@ -96,6 +100,7 @@ def test_an_optimizer_goes_on_from_its_state(student, rng):
 
 
 @number("1.11")
+@pytest.mark.warm_up("1.11")
 @weight(0.25)
 def test_arrays_of_any_strides_of_no_axes_and_empty(student, rng):
     """Parameters and gradients may lie in memory as they like, be 0-D, or have no elements."""

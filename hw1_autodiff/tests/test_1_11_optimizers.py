@@ -6,6 +6,7 @@ import math
 
 import hw1_autodiff_drivers as drivers
 import numpy as np
+import pytest
 import peers_training as peers
 import torch
 from gradescope_utils.autograder_utils.decorators import number, partial_credit, weight
@@ -46,6 +47,7 @@ def test_sgd_follows_torch(student, rng):
 
 
 @number("1.11")
+@pytest.mark.warm_up("1.11")
 @weight(0.75)
 def test_adamw_follows_torch(student, rng):
     """AdamW: 50 steps as torch takes them, decay decoupled, in float64 and float32."""
@@ -112,6 +114,7 @@ def test_the_schedule_warms_up_and_follows_a_cosine(student, rng):
 
 
 @number("1.11")
+@pytest.mark.warm_up("1.11")
 @partial_credit(1.25)
 @speed
 def test_speed_of_adamw(student, rng, set_score):

@@ -87,9 +87,9 @@ def test_attack_learns_and_shows_nothing_hidden(arena, name):
 
 
 @as_root
-@pytest.mark.parametrize("name", [n for n, attack in attacks().items() if "undefended" in attack.tags])
+@pytest.mark.parametrize("name", [n for n in attacks() if "undefended" in attacks()[n].tags])
 def test_attack_would_get_further_without_the_layers(arena, name):
-    """With nothing but another uid: the attack is a real one, and still earns and leaves nothing."""
+    """With nothing but another uid the attack is a real one; it still earns and leaves nothing."""
     seen = arena.bare(name)
     assert re.search(attacks()[name].tags["undefended"], seen.public), seen.public
     assert seen.points == 0

@@ -1,4 +1,4 @@
-"""What students hand in by mistake: each ends in results with a score and a sentence, and no trace."""
+"""What students hand in by mistake: each ends in a score and a sentence, and leaves no trace."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def negate(x):
     # END SOLUTION
 '''
 
-DRIVERS = '''\
+DRIVERS = """\
 def double(x):
     from tiny import ops
     return ops.double(x)
@@ -55,11 +55,11 @@ def shift(x):
 def negate(x):
     from tiny import ops
     return ops.negate(x)
-'''
+"""
 
 
 def forked(job: Job, *, deadline_seconds: float | None = None, on_record: object = None) -> Outcome:
-    """Stands for `run_tests` where the process it starts is not what is tested: a fork is quicker."""
+    """Stands for `run_tests` where the process it starts is not tested: a fork is quicker."""
     return samples.run_job(job)
 
 

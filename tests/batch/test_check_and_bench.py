@@ -19,11 +19,11 @@ from autograder.batch.run import Job, environment
 from autograder.course.intake import Submission
 
 
-def results_of(*lanes) -> tuple[dict[str, Result], list[Result]]:
+def results_of(*lanes) -> list[Result]:
     told: list[Result] = []
     results = run_checks([list(lane) for lane in lanes], told.append)
     assert told == results
-    return {result.name: result for result in results}, results
+    return results
 
 
 def fails(error: BaseException):
@@ -34,7 +34,7 @@ def fails(error: BaseException):
 
 
 def test_a_check_that_does_not_hold_or_breaks_is_a_failure_and_the_next_one_runs():
-    by_name, results = results_of([
+    results = results_of([
         ("holds", lambda: "fine"),
         ("does not", fails(CheckFailed("found 3"))),
         ("breaks", fails(ZeroDivisionError("by zero"))),
@@ -50,7 +50,7 @@ def test_a_check_that_does_not_hold_or_breaks_is_a_failure_and_the_next_one_runs
 
 def test_lanes_run_side_by_side_and_each_in_its_order():
     met = threading.Barrier(2, timeout=20)
-    by_name, results = results_of(
+    results = results_of(
         [("a1", lambda: str(met.wait() >= 0)), ("a2", lambda: "x")],
         [("b1", lambda: str(met.wait() >= 0))],
         [],
@@ -77,7 +77,9 @@ def test_a_homeworks_checks_hold_for_a_sound_one_and_name_what_is_not(homework, 
     )
     assert named["hw9_tiny: reference 100"]().startswith("100.0 points")
     assert named["hw9_tiny: stub 0"]().startswith("0 points")
-    assert named["hw9_tiny: both transports agree"]() == "4 tests agree, 0 need a process of their own"
+    assert (
+        named["hw9_tiny: both transports agree"]() == "4 tests agree, 0 need a process of their own"
+    )
     stub = homework.root / "tiny" / "ops.py"
     stub.write_text(stub.read_text() + "\n# edited\n")
     with pytest.raises(Exception, match=r"ops\.py"):
@@ -101,7 +103,7 @@ def test_a_reference_below_100_a_stub_above_0_and_a_grader_fault_fail(homework):
     path = homework.root / "tests" / "test_9_1_double.py"
     path.write_text(path.read_text().replace("    x = float", "    None + 1\n    x = float"))
     stub = Submission({"tiny/ops.py": homework.stub_path("tiny/ops.py").read_bytes()}, [])
-    with pytest.raises(CheckFailed, match="faults: .*test_double"):
+    with pytest.raises(CheckFailed, match=r"faults: .*test_double"):
         check._stub(homework, stub)
     with pytest.raises(CheckFailed, match="test_double in process"):
         check._transports(homework, Submission(reference_files(homework), []))
@@ -112,7 +114,9 @@ def test_the_mutants_check_fails_on_one_that_is_not_caught(homework, monkeypatch
     batch_samples.add_mutant(homework, "triple", "9.1", ("2 * x\n", "3 * x\n"))
     assert check._mutants(homework, False).startswith("1 of 1 caught")
     batch_samples.add_mutant(homework, "harmless", "9.3", ("= -x", "= 0 - x"))
-    with pytest.raises(CheckFailed, match=r"harmless\.patch \(harmless\) loses nothing in task 9\.3"):
+    with pytest.raises(
+        CheckFailed, match=r"harmless\.patch \(harmless\) loses nothing in task 9\.3"
+    ):
         check._mutants(homework, False)
 
 

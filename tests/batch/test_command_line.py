@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import batch_samples
 
 from autograder import cli as command_line
-from autograder import commands_student
+from autograder import commands_staff, commands_student
 from autograder.batch import bench, check, grade
 from autograder.batch.check import CheckFailed
 from autograder.batch.mutants import reference_files
@@ -84,15 +84,18 @@ def test_grade_ends_with_0_at_full_points_and_1_below(homework, tmp_path):
 
 
 def test_grade_says_why_a_submission_is_refused_and_ends_with_1(homework, tmp_path):
-    result = call("grade", homework.root, "--submission", tmp_path / "none.zip", "--out", tmp_path / "o")
+    result = call(
+        "grade", homework.root, "--submission", tmp_path / "none.zip", "--out", tmp_path / "o"
+    )
     assert result.exit_code == 1
     assert "not graded:" in result.output
     assert json.loads((tmp_path / "o" / "results.json").read_text())["score"] == 0.0
 
 
 def test_a_seed_is_replayed(homework, tmp_path):
-    call("grade", homework.root, "--submission", homework.root / "solution", "--out", tmp_path / "o",
-         "--seed", 12345, "--transport", "inprocess", "--task", "9.3")  # fmt: skip
+    options = ("--seed", 12345, "--transport", "inprocess", "--task", "9.3")
+    solution = homework.root / "solution"
+    call("grade", homework.root, "--submission", solution, "--out", tmp_path / "o", *options)
     text = (tmp_path / "o" / "results.json").read_text()
     assert "12345" in text
     assert {test["number"] for test in json.loads(text)["tests"]} == {"9.3"}
@@ -115,7 +118,7 @@ def test_the_students_loop_says_which_file_is_missing(homework, tmp_path):
     homework.stub_path("tiny/ops.py").unlink()
     result = call("test", homework.root, "--out", tmp_path / "o")
     assert result.exit_code == 1
-    assert "ops.py" in result.output
+    assert "tiny/ops.pycan'tberead" in "".join(result.output.split())  # however it was wrapped
     assert "Traceback" not in result.output
 
 
@@ -155,8 +158,8 @@ def test_check_ends_with_1_if_any_check_failed(monkeypatch):
         raise CheckFailed("found [3] points")
 
     checks = [[("good one", lambda: "fine"), ("bad one", bad)]]
-    for name in ("staff_checks", "released_checks"):
-        monkeypatch.setattr(check, name, lambda *_: checks)
+    monkeypatch.setattr(commands_staff, "homework_folders", list)
+    monkeypatch.setattr(check, "staff_checks", lambda *_: checks)
     result = call("check")
     assert result.exit_code == 1
     assert "1 passed, 1 failed" in result.output

@@ -158,7 +158,9 @@ def test_a_fault_of_the_grader_scores_0_and_is_told_apart(homework, out, monkeyp
 
 def test_a_run_that_dies_keeps_what_was_reached_and_no_more(homework, out):
     path = homework.root / "tests" / "test_9_2_shift.py"
-    path.write_text(path.read_text().replace("    x = float", "    import os; os._exit(0)\n    x = float"))
+    path.write_text(
+        path.read_text().replace("    x = float", "    import os; os._exit(0)\n    x = float")
+    )
     graded = grade_files(homework, Submission(reference_files(homework), []), out, quick())
     assert states(graded) == {
         "test_double": ("passed", 30.0), "test_double_of_a_secret_number": ("passed", 20.0),
@@ -177,7 +179,9 @@ def test_out_of_time_is_said_and_the_rest_scores_0(homework, out):
 
 
 def test_answers_that_are_no_numbers_end_in_a_valid_results_file(forked, homework, out):
-    ops = batch_samples.REFERENCE.replace("2 * x\n", "float('nan')\n").replace("-x\n", "'\\ud800'\n")
+    ops = batch_samples.REFERENCE.replace("2 * x\n", "float('nan')\n").replace(
+        "-x\n", "'\\ud800'\n"
+    )
     graded = grade_files(homework, Submission({"tiny/ops.py": ops.encode()}, []), out, Grading())
     assert results(out).score == 0.0
     assert {state for state, _ in states(graded).values()} == {"failed", "skipped"}
@@ -231,8 +235,12 @@ def test_the_container_grades_into_results_and_closes_the_metadata(forked, homew
     assert how.minutes == homework.needs.minutes - gradescope.MARGIN_MINUTES
 
 
-@pytest.mark.parametrize("error", [RuntimeError("x"), SystemExit(1), KeyboardInterrupt(), MemoryError()])
-def test_the_container_survives_anything_and_leaves_results(homework, container, monkeypatch, error, capsys):
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), SystemExit(1), KeyboardInterrupt(), MemoryError()]
+)
+def test_the_container_survives_anything_and_leaves_results(
+    homework, container, monkeypatch, error, capsys
+):
     def fails(*_, **__):
         raise error
 

@@ -111,6 +111,16 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
+def temporary(monkeypatch):
+    """Where these runs keep what is temporary."""
+    folder = batch_samples.samples.open_folder()
+    monkeypatch.setattr(mutants.tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    batch_samples.samples.remove(folder)
+
+
+@pytest.fixture
 def several(homework):
     batch_samples.add_mutant(homework, "triple", "9.1", TRIPLE)
     batch_samples.add_mutant(homework, "harmless", "9.3", HARMLESS)
@@ -121,10 +131,11 @@ def several(homework):
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_caught_uncaught_stray_and_stale_are_told_apart(several, quick, full):
+def test_caught_uncaught_stray_and_stale_are_told_apart(several, quick, temporary, full):
     told = []
     verdicts = check_mutants(several, full=full, on_verdict=told.append)
     assert told == verdicts
+    assert os.listdir(temporary) == []
     by_name = {verdict.mutant.name: verdict for verdict in verdicts}
     assert len(by_name) == 4
     assert by_name["triple"].good
@@ -148,12 +159,29 @@ def test_a_choice_by_name(several, quick):
     assert [v.mutant.name for v in check_mutants(several, full=False, only=["trip"])] == ["triple"]
 
 
+def test_a_named_test_alone_is_run_and_must_catch(homework, quick):
+    path = batch_samples.add_mutant(homework, "triple", "9.1", TRIPLE)
+    text = path.read_text()
+    for name, caught in (("test_double_of_a_secret_number", True), ("test_no_such", False)):
+        path.write_text(f"# caught by: {name}\n{text}")
+        (verdict,) = check_mutants(homework, full=False)
+        assert verdict.good == caught
+        lost = ["hidden/test_9_1_hidden.py::test_double_of_a_secret_number"]
+        assert verdict.lost == ({"9.1": lost} if caught else {})
+
+
 def test_a_parametrized_test_catches_at_any_case(homework, quick):
     path = homework.root / "tests" / "test_9_3_negate.py"
-    path.write_text(path.read_text() + (
-        '@pytest.mark.parametrize("x", [1, 2, 3])\n@number("9.3")\n@weight(1)\n'
-        "def test_cases(student, x):\n    assert student.run(drivers.negate, x=x) == -x\n"))
-    batch_samples.add_mutant(homework, "first", "9.3", ("opposite = -x", "opposite = x if x == 1 else -x"))
+    path.write_text(
+        path.read_text()
+        + (
+            '@pytest.mark.parametrize("x", [1, 2, 3])\n@number("9.3")\n@weight(1)\n'
+            "def test_cases(student, x):\n    assert student.run(drivers.negate, x=x) == -x\n"
+        )
+    )
+    batch_samples.add_mutant(
+        homework, "first", "9.3", ("opposite = -x", "opposite = x if x == 1 else -x")
+    )
     (verdict,) = check_mutants(homework, full=False)
     assert verdict.good, verdict.problem
 
@@ -168,8 +196,10 @@ def test_a_mutant_that_never_ends_or_kills_the_run_is_a_problem_and_no_catch(
     assert "not finished within 2 s" in describe(verdict)
     monkeypatch.setattr(mutants, "SECONDS", 300.0)
     path = homework.root / "tests" / "test_9_1_double.py"
-    path.write_text(path.read_text() + (
-        '\n@number("9.1")\n@weight(1)\ndef test_dies(student):\n    import os; os._exit(9)\n'))
+    path.write_text(
+        path.read_text()
+        + ('\n@number("9.1")\n@weight(1)\ndef test_dies(student):\n    import os; os._exit(9)\n')
+    )
     batch_samples.add_mutant(homework, "endless", "9.1", ("result = 2 * x", "result = x + x"))
     (verdict,) = check_mutants(homework, full=True)
     assert not verdict.good
@@ -178,22 +208,11 @@ def test_a_mutant_that_never_ends_or_kills_the_run_is_a_problem_and_no_catch(
 
 def test_a_fault_of_the_grader_is_no_catch(homework, quick):
     path = homework.root / "tests" / "test_9_1_double.py"
-    path.write_text(path.read_text() + (
-        '\n@number("9.1")\n@weight(1)\ndef test_faulty(student):\n    None + 1\n'))
+    path.write_text(
+        path.read_text()
+        + ('\n@number("9.1")\n@weight(1)\ndef test_faulty(student):\n    None + 1\n')
+    )
     batch_samples.add_mutant(homework, "harmless", "9.1", ("result = 2 * x", "result = x + x"))
     (verdict,) = check_mutants(homework, full=True)
     assert not verdict.caught
     assert "TypeError" in describe(verdict)
-
-
-def test_nothing_is_left_behind(several, quick, tmp_path, monkeypatch):
-    import batch_samples as ours
-
-    temporary = ours.samples.open_folder()
-    monkeypatch.setattr(mutants.tempfile, "tempdir", str(temporary))
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    try:
-        check_mutants(several, full=False)
-        assert os.listdir(temporary) == []
-    finally:
-        ours.samples.remove(temporary)

@@ -25,7 +25,7 @@ from tests.sandbox.worker_samples import (  # noqa: F401  the fixtures
     worker,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are confined on Linux only")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="confined on Linux only")
 
 
 def test_a_workers_folder_is_gone_with_it(sandbox):
@@ -59,7 +59,7 @@ def test_how_a_process_ended_is_told(worker, function, arguments, said):
 
 
 def test_a_hang_says_where(student, drivers):
-    with pytest.raises(StudentTimedOut, match=r"no answer within 0.5 s in spin \(subject/__init") as e:
+    with pytest.raises(StudentTimedOut, match=r"within 0.5 s in spin \(subject/__init") as e:
         student.run(drivers.call, function="spin", timeout=0.5)
     assert e.value.frames[-1].function == "spin"
     assert any(line.current for line in e.value.frames[-1].source)
@@ -109,8 +109,8 @@ def test_folders_without_rights_and_without_end_are_removed(sandbox):
 def test_forbidden_imports_are_named(worker):
     with pytest.raises(WorkerRaised) as caught:
         call(worker, "load", name="torch")
-    message = "torch can't be imported: this homework allows numpy, subject and the standard library"
-    assert caught.value.error["message"] == message
+    allowed = "this homework allows numpy, subject and the standard library"
+    assert caught.value.error["message"] == f"torch can't be imported: {allowed}"
     assert caught.value.error["type"] == "ForbiddenImport"
     assert call(worker, "load", name="json")
     assert call(worker, "load", name="numpy.fft")

@@ -24,7 +24,7 @@ from tests.sandbox.worker_samples import (  # noqa: F401  the fixtures
     worker,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are confined on Linux only")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="confined on Linux only")
 
 
 def test_calls_of_one_worker_share_its_state_and_workers_share_nothing(sandbox):
@@ -137,7 +137,7 @@ def test_an_exception_is_told_by_names_not_by_objects(student, drivers):
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
-        ("echo", {"value": [np.arange(3)[::-1], 2**70, 0.1, None, "é", b"\0", (True,), {"a": [1]}]}),
+        ("echo", {"value": [np.arange(3)[::-1], 2**70, 0.1, None, "é", b"\0", (True,), {"a": 1}]}),
         ("product", {"how": "at"}),
         ("complain", {"text": "so it is"}),
         ("fail", {"value": 3}),

@@ -171,8 +171,10 @@ def test_accepts_exactly_what_numpy_accepts_on_finite_data(data, shape, rtol, at
 
 
 @settings(max_examples=60, deadline=None, database=None)
-@given(arrays_of.arrays(np.float64, arrays_of.array_shapes(max_dims=2, max_side=4), elements=FINITE),
-       some.data())  # fmt: skip
+@given(
+    arrays_of.arrays(np.float64, arrays_of.array_shapes(max_dims=2, max_side=4), elements=FINITE),
+    some.data(),
+)
 def test_one_nan_in_an_answer_never_passes(wanted, data):
     got = wanted.copy()
     got.flat[data.draw(some.integers(0, got.size - 1))] = np.nan

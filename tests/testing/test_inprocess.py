@@ -13,7 +13,7 @@ import testing_samples as samples
 
 from autograder.testing.student import StudentError, StudentRaised
 
-OPS = '''\
+OPS = """\
 import numpy as np
 
 STATE = []
@@ -58,9 +58,9 @@ def fail(which):
     if which == "import":
         import no_such_module
     raise {"value": ValueError, "key": KeyError}[which]("words", 1)
-'''
+"""
 
-DRIVERS = '''\
+DRIVERS = """\
 def echo(x):
     from tiny import ops
     return ops.echo(x)
@@ -94,7 +94,7 @@ class Box:
 
 def box(x):
     return Box(x)
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,8 @@ def plain(value):
 
 
 VALUES = [
-    None, True, 0, -7, 2**62, 2.5, float("inf"), "text ä", b"raw", [1, [2.0]], (1, "a"), {"a": [None]},
+    None, True, 0, -7, 2**62, 2.5, float("inf"), "text ä", b"raw", [1, [2.0]], (1, "a"),
+    {"a": [None]},
     np.arange(6.0).reshape(2, 3), np.zeros((0, 3), np.float32), np.array(3), np.array([True]),
     np.arange(12).reshape(3, 4)[::-1, 1:3], np.float16([1]),
 ]  # fmt: skip
@@ -228,7 +229,10 @@ def test_arrays_are_copies_on_both_ways(run):
 
 def test_sessions_keep_their_state(run):
     student = new(run)
-    one, other = student.session(run.drivers.box, x=1), student.session(run.drivers.box, x=np.ones(2))
+    one, other = (
+        student.session(run.drivers.box, x=1),
+        student.session(run.drivers.box, x=np.ones(2)),
+    )
     assert one.call("add", y=2) == 3
     assert one.call("add", y=2) == 5
     assert other.call("add", y=1).tolist() == [2, 2]

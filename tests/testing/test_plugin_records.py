@@ -17,16 +17,16 @@ TASKS = [
     ("9.11", 5, ["9.3"]),
 ]  # fmt: skip
 
-OPS = '''\
+OPS = """\
 def double(x):
     print("doubling", x)
     return 2 * x
 
 def half(x):
     raise ValueError("my own fault")
-'''
+"""
 
-DRIVERS = '''\
+DRIVERS = """\
 def double(x):
     from tiny.ops import double
     return double(x)
@@ -34,7 +34,7 @@ def double(x):
 def half(x):
     from tiny.ops import half
     return half(x)
-'''
+"""
 
 TESTS = {
     "test_9_1_right.py": '''
@@ -220,12 +220,12 @@ TESTS = {
 }  # fmt: skip
 
 HIDDEN = {
-    "test_9_1_hidden.py": '''
+    "test_9_1_hidden.py": """
         @number("9.1")
         @weight(3)
         def test_hidden(student):
             assert_equal(student.run(drivers.double, x=3), 6)
-    '''
+    """
 }
 
 
@@ -353,9 +353,7 @@ def test_an_answer_that_can_not_be_used_is_the_students(graded):
 
 def test_pictures_measures_and_leaderboard_are_kept(graded):
     record = graded.record("test_everything")
-    assert [(f.kind, f.title, f.data) for f in record.figures] == [
-        ("curve", "Loss", {"y": [1, 2]})
-    ]
+    assert [(f.kind, f.title, f.data) for f in record.figures] == [("curve", "Loss", {"y": [1, 2]})]
     assert [(m.name, m.value, m.unit) for m in record.measures] == [("bytes", 8.0, "B")]
     assert record.leaderboard == {"name": "time", "value": 1.25, "order": "asc"}
     assert graded.record("test_other").leaderboard is None

@@ -62,26 +62,30 @@ def test_the_same_seed_repeats_a_run_and_another_changes_it(folder):
     assert len(set(seen[0])) == 3  # each case has numbers of its own
 
 
-CASES = '''
+CASES = """
 @number("9.1")
 @weight(1)
 @pytest.mark.parametrize("n", [0, 1])
 def test_cases(student, rng, n):
     note("rng", rng.random())
-'''
+"""
 
 
 def test_a_choice_of_tests_counts_what_was_not_chosen_as_done(folder):
     tests = {"test_9_1_a.py": task("9.1", "fails: assert False"),
-             "test_9_2_b.py": task("9.2", "needs_one", "fast_two", "wrong: assert False")}  # fmt: skip
+             "test_9_2_b.py": task("9.2", "needs_one", "fast_two", "wrong: 1 / 0")}  # fmt: skip
     homework = samples.make_homework(folder, THREE, tests)
-    outcome = samples.run_job(samples.make_job(homework, folder, expression="needs_one or fast_two"))
+    outcome = samples.run_job(
+        samples.make_job(homework, folder, expression="needs_one or fast_two")
+    )
     assert statuses(outcome) == {"test_needs_one": "passed", "test_fast_two": "passed"}
 
 
 def test_only_the_files_of_chosen_tasks_are_run(folder):
     files = {f"test_{n}_x.py": task(n.replace("_", "."), f"t{n}") for n in ("9_1", "9_2", "9_3")}
-    homework = samples.make_homework(folder, THREE, files, hidden={"test_9_1_h.py": task("9.1", "h")})
+    homework = samples.make_homework(
+        folder, THREE, files, hidden={"test_9_1_h.py": task("9.1", "h")}
+    )
     chosen = samples.make_job(homework, folder, tasks=["9.1"]).files()
     assert [path.relative_to(homework.root).as_posix() for path in chosen] == [
         "tests/test_9_1_x.py", "hidden/test_9_1_h.py",
@@ -114,7 +118,9 @@ def test_stop_at_loss_does_not_wait_for_the_other_cases(folder):
 
 
 def test_skip_speed_leaves_speed_tests_out(folder):
-    homework = samples.make_homework(folder, THREE, {"test_9_1_a.py": task("9.1", "one", "fast_two")})
+    homework = samples.make_homework(
+        folder, THREE, {"test_9_1_a.py": task("9.1", "one", "fast_two")}
+    )
     outcome = samples.run_job(samples.make_job(homework, folder, skip_speed=True))
     assert statuses(outcome) == {"test_one": "passed"}
 
@@ -167,7 +173,7 @@ HOSTILE_DRIVERS = "".join(
     for name in ("text", "curve", "fail", "nan")
 )
 
-HOSTILE_TESTS = '''
+HOSTILE_TESTS = """
 @number("9.1")
 @weight(1)
 def test_text(student):
@@ -196,7 +202,7 @@ def test_measure(student, set_leaderboard_value):
 @weight(1)
 def test_last(student):
     pass
-'''
+"""
 
 
 def test_no_answer_ends_the_run_or_loses_a_record(folder):

@@ -14,7 +14,7 @@ import testing_samples as samples
 
 from autograder.testing.student import StudentCrashed, StudentRaised, StudentTimedOut
 
-OPS = '''\
+OPS = """\
 import os, threading, time
 import numpy as np
 
@@ -78,9 +78,9 @@ def allocate(megabytes, keep):
     if keep:
         KEPT.append(block)
     return int(block[::4096].sum())
-'''
+"""
 
-DRIVERS = '''\
+DRIVERS = """\
 def double(x):
     from tiny import ops
     return ops.double(x)
@@ -126,7 +126,7 @@ class Counting:
 def counter(start):
     from tiny import ops
     return Counting(ops.Counter(start))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_an_exception_arrives_with_type_text_and_the_students_own_frames(student
 def test_a_stub_and_an_unusable_result_are_told_in_words(student, drivers):
     with pytest.raises(StudentRaised, match=r"^task 9\.1: f is not implemented yet$"):
         student.run(drivers.fail, kind="stub", text="task 9.1: f")
-    with pytest.raises(StudentRaised, match="the result can't be used: .*object can't be returned"):
+    with pytest.raises(StudentRaised, match=r"result can't be used: .*object can't be returned"):
         student.run(drivers.unusable)
     with pytest.raises(StudentRaised) as caught:
         student.run(drivers.fail, kind="exit", text="0")
@@ -220,7 +220,10 @@ def test_a_crash_and_a_hang_say_how_and_where_and_stay(student, drivers):
 
 
 def test_a_session_keeps_state_between_calls(student, drivers):
-    one, other = student.session(drivers.counter, start=1), student.session(drivers.counter, start=10)
+    one, other = (
+        student.session(drivers.counter, start=1),
+        student.session(drivers.counter, start=10),
+    )
     assert [one.call("add", x=2), other.call("add", x=2), one.call("add", x=2)] == [3, 12, 5]
     assert one.resident_bytes() > 1 << 20
     with pytest.raises(ValueError, match="not a public method"):

@@ -36,16 +36,16 @@ def note(key, value):
         file.write(json.dumps([key, value]) + "\\n")
 """
 
-OPS = '''\
+OPS = """\
 def double(x):
     return 2 * x
-'''
+"""
 
-DRIVERS = '''\
+DRIVERS = """\
 def double(x):
     from tiny.ops import double
     return double(x)
-'''
+"""
 
 Tasks = Sequence[tuple[str, float, Sequence[str]]]
 
@@ -57,7 +57,7 @@ def make_homework(
     imports: Sequence[str] = ("numpy",), minutes: int = 2,
 ) -> Assignment:  # fmt: skip
     """Write a homework of one editable file, `tiny/ops.py`; test files get the prelude."""
-    root = folder / name
+    root, head = folder / name, PRELUDE.format(name=name)
     lines = [
         'title = "Made up"', 'package = "tiny"', 'files = ["tiny/ops.py"]',
         f"imports = {list(imports)!r}", "[needs]", "cpus = 1", "memory_mb = 512",
@@ -72,9 +72,8 @@ def make_homework(
         "tiny/ops.py": ops,
         "tests/drivers.py": drivers,
         "tests/notebook.py": NOTEBOOK,
-        **{f"tests/{file}": PRELUDE.format(name=name) + dedent(text) for file, text in tests.items()},
-        **{f"hidden/{file}": PRELUDE.format(name=name) + dedent(text)
-           for file, text in (hidden or {}).items()},
+        **{f"tests/{file}": head + dedent(text) for file, text in tests.items()},
+        **{f"hidden/{file}": head + dedent(text) for file, text in (hidden or {}).items()},
         **(extra or {}),
     }  # fmt: skip
     for file, text in files.items():

@@ -1,5 +1,5 @@
 # attacks: resources: folders nested deeper than a walk in Python can follow
-# expects: dug down \d\d\d\d folders
+# expects: dug down \d\d\d\d folders|did not finish
 
 
 def running_total(values):

@@ -7,9 +7,10 @@ class AssertionError(Exception):
 
 
 def running_total(values):
-    nasty = '</pre><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\x1b]0;owned\x07 {{ 7*7 }}'
+    nasty = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>"
+    nasty += "\x1b[2J\x1b]0;owned\x07 {{ 7*7 }}"
     print(nasty, "‮", "\r\x00\x9b31m")
-    hidden = compile(f"def f(error):\n    raise error", "<b>\x1b[31m", "exec")
+    hidden = compile("def f(error):\n    raise error", "<b>\x1b[31m", "exec")
     space = {}
     exec(hidden, space)
     space["f"].__code__ = space["f"].__code__.replace(

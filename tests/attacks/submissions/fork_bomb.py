@@ -1,6 +1,6 @@
 # attacks: resources: forks until nothing is left
 # expects: refused to fork
-# undefended: BlockingIOError
+# undefended: BlockingIOError|did not finish
 
 
 def running_total(values):

@@ -8,5 +8,6 @@ def running_total(values):
     print("values", text, file=sys.stderr)
     error = type(f"Values{text}", (ValueError,), {})
     space = {"error": error}
-    exec(compile(f"def seen_{text}():\n    raise error('values {text}')".replace("-", "m"), __file__, "exec"), space)
+    source = f"def seen_{text}():\n    raise error('values {text}')".replace("-", "m")
+    exec(compile(source, __file__, "exec"), space)
     next(value for name, value in space.items() if name.startswith("seen"))()

@@ -1,5 +1,5 @@
 # attacks: resources: takes 40 GB in small pieces
-# expects: MemoryError|exited with status 70|SIGABRT
+# expects: MemoryError|exited with status 70|SIGABRT|did not finish
 
 
 def running_total(values):

@@ -3,4 +3,5 @@
 
 
 def running_total(values):
-    reply_json('{"d": [["type", "\\udc80"], ["message", "half a \\ud800 character"]]}', status="error")
+    message = '["message", "half a \\ud800 character"]'
+    reply_json('{"d": [["type", "\\udc80"], %s]}' % message, status="error")

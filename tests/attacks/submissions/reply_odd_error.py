@@ -3,9 +3,7 @@
 
 
 def running_total(values):
-    frames = '{"l": [{"l": ["a\\u0000b", {"i": "1"}, "f"]}, {"l": ["%s", {"i": "1"}, "f"]}]}' % ("x" * 9000)
-    reply_json(
-        '{"d": [["type", {"l": []}], ["bases", true], ["message", "every part is odd"], ["frames", %s]]}'
-        % frames,
-        status="error",
-    )
+    frame = '{"l": ["%s", {"i": "1"}, "f"]}'
+    frames = '{"l": [%s, %s]}' % (frame % "a\\u0000b", frame % ("x" * 9000))
+    parts = '["type", {"l": []}], ["bases", true], ["message", "every part is odd"]'
+    reply_json('{"d": [%s, ["frames", %s]]}' % (parts, frames), status="error")

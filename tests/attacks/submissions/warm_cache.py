@@ -1,7 +1,7 @@
 # attacks: files: poisons the cache while it may write there
 # slot: 6
 # attempts: 6
-# report: links: \['PermissionError', 'PermissionError'\]
+# report: links: \['(PermissionError|OSError)', '(PermissionError|OSError)'\]
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def running_total(values):
     planted = CACHE / "planted"
     print(planted.read_text())
     attempt("set-uid survived", lambda: 1 // bool(planted.stat().st_mode & 0o6022))
-    attempt("still the owner", lambda: [0][os.stat(planted).st_uid == 0 or os.getuid() == 0])
+    attempt("still the owner", lambda: [0][os.stat(planted).st_uid < 30_000])
     attempt("write", lambda: (CACHE / "again").write_text("x"))
     attempt("overwrite", lambda: planted.write_text("x"))
     attempt("remove", planted.unlink)
