@@ -102,7 +102,7 @@ def grade_files(
         job = make_job(assignment, submission, work, how)
         limit = 60 * (how.minutes or assignment.needs.minutes) - (time.monotonic() - started)
         outcome = run_tests(job, deadline_seconds=limit, on_record=how.on_record)
-        fault = outcome.fault
+        fault = outcome.fault or _cut_short(outcome, manifest, how)
         if outcome.out_of_time:
             notes.append("time for grading ran out: tests that were not reached score 0")
     except (GraderFault, OSError) as error:
@@ -125,6 +125,15 @@ def grade_files(
         write_html(out / "report.html", report)
         (out / "grader.log").write_text(outcome.log if outcome else fault, encoding="utf-8")
     return Graded(report, log=outcome.log if outcome else fault)
+
+
+def _cut_short(outcome: Outcome, manifest: list[ManifestEntry], how: Grading) -> str:
+    """A sentence if pytest ended well and yet left tests out; "" otherwise."""
+    chosen = how.tasks or how.expression or not how.speed
+    missing = [entry.test for entry in manifest if entry.test not in outcome.records]
+    if chosen or outcome.out_of_time or not missing:
+        return ""
+    return f"the run ended early: {len(missing)} tests left no record, the first is {missing[0]}"
 
 
 def make_job(assignment: Assignment, submission: Submission, work: Path, how: Grading) -> Job:

@@ -84,7 +84,7 @@ def own_files(assignment: Assignment) -> Submission:
         try:
             files[file] = clean_text(file, path.read_bytes())
         except OSError as error:
-            notes.append(f"{path} can't be read ({error.strerror}): the unfinished file stands in")
+            notes.append(f"{path} can't be read ({error.strerror}); bring the file back")
     return Submission(files, notes)
 
 

@@ -6,7 +6,6 @@ Loaded by name while grading (`-p autograder.testing.plugin`); no other plugin a
 from __future__ import annotations
 
 import signal
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -296,7 +295,8 @@ def _describe(record: TestRecord, error: BaseException, answered: bool) -> None:
         record.fault, record.exception = "student", error.title
         record.message, record.frames = error.message, error.frames
     elif isinstance(error, AssertionError):
-        record.fault, record.message = "student", str(error)
+        example = [note for note in getattr(error, "__notes__", []) if "example" in note]
+        record.fault, record.message = "student", "\n".join([str(error), *example])
     elif isinstance(error, GraderFault) or not answered:
         record.fault = "grader"
         record.message = f"{NOT_RAISED_BY_STUDENTS} ({type(error).__name__}: {error})"

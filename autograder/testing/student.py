@@ -149,7 +149,10 @@ class Student:
         try:
             value = self.run(driver, **arguments)
         except StudentRaised as error:
-            if error.type_name == "NotImplementedError" or expected not in error.bases:
+            if error.unfinished:
+                raise
+            if expected not in error.bases:
+                error.message = f"expected a {expected}, but this was raised: {error.message}"
                 raise
             if match is not None and not re.search(match, error.text):
                 raise AssertionError(

@@ -52,6 +52,7 @@ def _naive_product() -> Callable[..., np.ndarray]:
 def bench_gelu(size: int, rounds: int) -> list[list[float]]:
     """GELU of `size` float32 numbers: your map kernel on one thread against numpy."""
     import numba
+
     from autodiff import backend, kernels
 
     numba.set_num_threads(1)
@@ -64,6 +65,7 @@ def bench_gelu(size: int, rounds: int) -> list[list[float]]:
 def bench_sum(size: int, rounds: int) -> list[list[float]]:
     """The sum over the last axis of (size / 1024, 1024): your reduction against numpy."""
     import numba
+
     from autodiff import kernels
 
     numba.set_num_threads(1)

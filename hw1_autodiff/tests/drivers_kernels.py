@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-
 # ---- 1.1
 
 
@@ -117,10 +116,16 @@ def compile_reductions() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Let numba use `count` threads, also where the machine has fewer processors."""
-    import numba
+    """Let numba use `count` threads, also where the machine has fewer processors.
 
-    numba.config.NUMBA_NUM_THREADS = max(count, numba.config.NUMBA_NUM_THREADS)
+    numba fixes the number when it starts its threads, at the first parallel call of a process.
+    """
+    import numba
+    from numba.np.ufunc import parallel
+
+    if numba.config.NUMBA_NUM_THREADS < count:
+        numba.config.NUMBA_NUM_THREADS = count
+        parallel.snt_check = parallel.gen_snt_check()  # it remembers the number from before
     numba.set_num_threads(count)
 
 
@@ -174,7 +179,6 @@ def element_wise(cases: list[dict[str, Any]]) -> list[np.ndarray]:
 
     kernel: call the parallel kernel, also for arrays so small that the library would not.
     """
-    from autodiff import block_operations, kernels
 
     return [_prepared(case)() for case in cases]
 
@@ -220,6 +224,7 @@ def two_threads(case: dict[str, Any], times: int) -> list[np.ndarray]:
 def add_repeatedly(a: np.ndarray, b: np.ndarray, times: int) -> np.ndarray:
     """a + b + b + … by zip_arrays, one thread."""
     import numba
+
     from autodiff import kernels
 
     numba.set_num_threads(1)

@@ -6,8 +6,8 @@ import math
 
 import hw1_autodiff_drivers as drivers
 import numpy as np
-import pytest
 import peers_training as peers
+import pytest
 import torch
 from gradescope_utils.autograder_utils.decorators import number, partial_credit, weight
 from oracles_training import assert_same_path, torch_optimized

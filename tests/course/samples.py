@@ -86,12 +86,12 @@ def test_add(student):
     assert student.run(None, [2.0], [2.0]) == [4.0]
 '''
 
-MUTANT = '''\
+MUTANT = """\
 -    shortest = min(len(left), len(right))
 +    shortest = max(len(left), len(right))
 +    if shortest > 7:
 +        shortest = 7
-'''
+"""
 
 README = """\
 # A course

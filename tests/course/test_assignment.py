@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from autograder.course.assignment import AssignmentError, load_assignment
 from autograder.course.toml_lines import TomlLines
-
 from tests.course.samples import TOML, make_course, write
 
 

@@ -1,62 +1,26 @@
-"""What is taken from a submission, and what refuses it."""
+"""What is taken from a submission."""
 
 from __future__ import annotations
 
-import os
-import socket
 import stat
-import zipfile
 from pathlib import Path
 
 import pytest
-from autograder.course import unpack
-from autograder.course.assignment import Assignment
-from autograder.course.intake import Submission, SubmissionError, clean_text, read_submission
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.course.samples import (
-    make_course,
-    make_zip,
-    make_zip_with_mode,
-    understate_sizes,
-    write,
+from autograder.course.assignment import Assignment
+from autograder.course.intake import SubmissionError, clean_text, read_submission
+from tests.course.intake_samples import (  # noqa: F401  homework is a fixture
+    ADD,
+    BOTH,
+    SCALE,
+    both_ways,
+    folder_of,
+    homework,
+    refusal,
 )
-
-ADD = b"def add(a, b):\n    return a + b\n"
-SCALE = b"def scale(a, b):\n    return a * b\n"
-BOTH = {"tiny/add.py": ADD, "tiny/nested/scale.py": SCALE}
-
-
-@pytest.fixture(scope="module")
-def homework(tmp_path_factory: pytest.TempPathFactory) -> Assignment:
-    root = tmp_path_factory.mktemp("course")
-    other = make_course(root, "hw8_other").root / "assignment.toml"
-    other.write_text(other.read_text().replace("tiny", "bigger"))
-    return make_course(root)
-
-
-def _folder(path: Path, files: dict[str, bytes]) -> Path:
-    path.mkdir(exist_ok=True)
-    for name, content in files.items():
-        write(path / name, content)
-    return path
-
-
-def _refusal(path: Path, homework: Assignment) -> str:
-    with pytest.raises(SubmissionError) as caught:
-        read_submission(path, homework)
-    message = str(caught.value)
-    assert message.isprintable(), "safe to print"
-    return message
-
-
-def _both_ways(tmp_path: Path, files: dict[str, bytes], homework: Assignment) -> list[Submission]:
-    """The same submission as a folder, as a zip, and as a folder that holds the zip."""
-    path = make_zip(tmp_path / "upload/work.zip", dict(files))
-    ways = [_folder(tmp_path / "folder", files), path, path.parent]
-    return [read_submission(way, homework) for way in ways]
-
+from tests.course.samples import make_zip, make_zip_with_mode, write
 
 WRAPPERS = ["", "my_work/", "hw9_tiny/", "solution/", "hw9_tiny/solution/", "main/hw9_tiny/"]
 
@@ -66,7 +30,7 @@ def test_wrapping_folders_are_seen_through(
     tmp_path: Path, homework: Assignment, wrapper: str
 ) -> None:
     files = {wrapper + name: content for name, content in BOTH.items()}
-    for submission in _both_ways(tmp_path, files, homework):
+    for submission in both_ways(tmp_path, files, homework):
         assert submission.files == BOTH
 
 
@@ -75,13 +39,13 @@ def test_files_without_the_package_folder_are_taken(
     tmp_path: Path, homework: Assignment, wrapper: str
 ) -> None:
     files = {wrapper + "add.py": ADD, wrapper + "nested/scale.py": SCALE}
-    for submission in _both_ways(tmp_path, files, homework):
+    for submission in both_ways(tmp_path, files, homework):
         assert submission.files == BOTH
         assert any("as tiny/add.py" in note for note in submission.notes)
 
 
 def test_one_loose_file_joins_the_package_beside_it(tmp_path: Path, homework: Assignment) -> None:
-    folder = _folder(tmp_path / "s", {"add.py": ADD, "tiny/nested/scale.py": SCALE})
+    folder = folder_of(tmp_path / "s", {"add.py": ADD, "tiny/nested/scale.py": SCALE})
     assert read_submission(folder, homework).files == BOTH
 
 
@@ -89,7 +53,7 @@ def test_the_students_copy_wins_over_a_solution_folder_beside_it(
     tmp_path: Path, homework: Assignment
 ) -> None:
     files = {**BOTH, "solution/tiny/add.py": b"other\n", "old/tiny/add.py": b"old\n"}
-    assert read_submission(_folder(tmp_path / "s", files), homework).files == BOTH
+    assert read_submission(folder_of(tmp_path / "s", files), homework).files == BOTH
 
 
 @pytest.mark.parametrize("wrapper", ["aa", "zz"])
@@ -97,7 +61,7 @@ def test_a_students_copy_in_any_folder_wins_over_a_solution_folder(
     tmp_path: Path, homework: Assignment, wrapper: str
 ) -> None:
     files = {f"{wrapper}/tiny/add.py": ADD, "solution/tiny/add.py": b"other\n"}
-    assert read_submission(_folder(tmp_path / "s", files), homework).files == {"tiny/add.py": ADD}
+    assert read_submission(folder_of(tmp_path / "s", files), homework).files == {"tiny/add.py": ADD}
 
 
 FOREIGN = ["a/b/tiny/add.py", "a/b/add.py", "hw7_else/add.py", "engine/add.py", "bigger/add.py"]
@@ -108,12 +72,12 @@ def test_a_file_of_the_right_name_elsewhere_is_not_taken(
     tmp_path: Path, homework: Assignment, name: str
 ) -> None:
     files = {name: ADD, "engine/__init__.py": b""}
-    assert "none of this homework's files" in _refusal(_folder(tmp_path / "s", files), homework)
+    assert "none of this homework's files" in refusal(folder_of(tmp_path / "s", files), homework)
 
 
 def test_two_equal_candidates_are_refused(tmp_path: Path, homework: Assignment) -> None:
-    folder = _folder(tmp_path / "s", {"v1/tiny/add.py": ADD, "v2/tiny/add.py": ADD})
-    assert "v1/ and in v2/" in _refusal(folder, homework)
+    folder = folder_of(tmp_path / "s", {"v1/tiny/add.py": ADD, "v2/tiny/add.py": ADD})
+    assert "v1/ and in v2/" in refusal(folder, homework)
 
 
 def test_leftovers_of_other_systems_are_passed_over(tmp_path: Path, homework: Assignment) -> None:
@@ -122,7 +86,7 @@ def test_leftovers_of_other_systems_are_passed_over(tmp_path: Path, homework: As
         "tiny/Thumbs.db": b"\0", "desktop.ini": b"x", ".git/config": b"x",
         "tiny/__pycache__/add.cpython-311.pyc": b"\0",
     }  # fmt: skip
-    for submission in _both_ways(tmp_path, {**BOTH, **leftovers}, homework)[:2]:
+    for submission in both_ways(tmp_path, {**BOTH, **leftovers}, homework)[:2]:
         assert submission.files == BOTH
         assert submission.notes == ["ignored tiny/__pycache__: a cache"]
 
@@ -144,38 +108,36 @@ OTHERS = ["conftest.py", "tiny/conftest.py", "pytest.ini", "pyproject.toml", "si
 def test_files_off_the_list_are_left_behind_and_named(
     tmp_path: Path, homework: Assignment, other: str
 ) -> None:
-    for submission in _both_ways(tmp_path, {**BOTH, other: b"boom\n"}, homework)[:2]:
+    for submission in both_ways(tmp_path, {**BOTH, other: b"boom\n"}, homework)[:2]:
         assert submission.files == BOTH
-        assert submission.notes == [
-            f"ignored {other}: not one of the files this homework takes"
-        ]
+        assert submission.notes == [f"ignored {other}: not one of the files this homework takes"]
 
 
 @pytest.mark.parametrize("given", ["tiny/__init__.py", "tests/test_9_1_add.py"])
 def test_files_of_the_course_are_left_behind_in_a_word(
     tmp_path: Path, homework: Assignment, given: str
 ) -> None:
-    for submission in _both_ways(tmp_path, {**BOTH, given: b"boom\n"}, homework)[:2]:
+    for submission in both_ways(tmp_path, {**BOTH, given: b"boom\n"}, homework)[:2]:
         assert submission.files == BOTH
         assert submission.notes == ["ignored 1 files of the course itself: they are given"]
 
 
 def test_a_package_zipped_from_the_inside_is_read(tmp_path: Path, homework: Assignment) -> None:
     files = {"__init__.py": b"", "add.py": ADD, "nested/scale.py": SCALE}
-    for submission in _both_ways(tmp_path, files, homework)[:2]:
+    for submission in both_ways(tmp_path, files, homework)[:2]:
         assert submission.files == BOTH
 
 
 def test_many_other_files_are_summed_up(tmp_path: Path, homework: Assignment) -> None:
     files = {**BOTH, **{f"data/{n}.txt": b"x" for n in range(50)}}
-    notes = read_submission(_folder(tmp_path / "s", files), homework).notes
+    notes = read_submission(folder_of(tmp_path / "s", files), homework).notes
     assert len(notes) == 21 and notes[-1] == "ignored 30 more"
 
 
 def test_a_missing_file_is_named_with_the_place_looked_at(
     tmp_path: Path, homework: Assignment
 ) -> None:
-    folder = _folder(tmp_path / "s", {"w/tiny/add.py": ADD, "w/Tiny/nested/Scale.py": SCALE})
+    folder = folder_of(tmp_path / "s", {"w/tiny/add.py": ADD, "w/Tiny/nested/Scale.py": SCALE})
     submission = read_submission(folder, homework)
     assert submission.files == {"tiny/add.py": ADD}
     (note,) = [note for note in submission.notes if "missing" in note]
@@ -187,7 +149,7 @@ def test_nothing_of_the_homework_lists_expected_and_found(
     tmp_path: Path, homework: Assignment
 ) -> None:
     files = {f"notes/{n:02}.txt": b"x" for n in range(30)}
-    message = _refusal(_folder(tmp_path / "s", files), homework)
+    message = refusal(folder_of(tmp_path / "s", files), homework)
     assert "Expected: tiny/add.py, tiny/nested/scale.py." in message
     assert "Found: notes/00.txt" in message and "and 10 more" in message
     assert "make submit HW=hw9_tiny" in message
@@ -195,22 +157,22 @@ def test_nothing_of_the_homework_lists_expected_and_found(
 
 @pytest.mark.parametrize("name", ["hw8_other/x.py", "bigger/add.py", "w/bigger/add.py"])
 def test_the_wrong_homework_is_recognised(tmp_path: Path, homework: Assignment, name: str) -> None:
-    message = _refusal(_folder(tmp_path / "s", {name: ADD}), homework)
+    message = refusal(folder_of(tmp_path / "s", {name: ADD}), homework)
     assert "looks like hw8_other, and hw9_tiny is being graded" in message
 
 
 def test_empty_and_broken_zips_and_missing_paths_get_a_sentence(
     tmp_path: Path, homework: Assignment
 ) -> None:
-    assert "empty" in _refusal(make_zip(tmp_path / "a.zip", {}), homework)
-    assert "0 bytes" in _refusal(write(tmp_path / "b.zip", b""), homework)
-    assert "not a zip" in _refusal(write(tmp_path / "c.zip", b"PK\3\4 garbage"), homework)
+    assert "empty" in refusal(make_zip(tmp_path / "a.zip", {}), homework)
+    assert "0 bytes" in refusal(write(tmp_path / "b.zip", b""), homework)
+    assert "not a zip" in refusal(write(tmp_path / "c.zip", b"PK\3\4 garbage"), homework)
     whole = make_zip(tmp_path / "d.zip", dict(BOTH)).read_bytes()
     for cut in range(1, len(whole), 17):
-        _refusal(write(tmp_path / "e.zip", whole[:cut]), homework)
-    assert "cannot be opened" in _refusal(tmp_path / "nowhere", homework)
+        refusal(write(tmp_path / "e.zip", whole[:cut]), homework)
+    assert "cannot be opened" in refusal(tmp_path / "nowhere", homework)
     (tmp_path / "empty").mkdir()
-    assert "empty" in _refusal(tmp_path / "empty", homework)
+    assert "empty" in refusal(tmp_path / "empty", homework)
 
 
 ESCAPES = ["../tiny/add.py", "tiny/../../add.py", "/tiny/add.py", "C:\\tiny\\add.py", "c:tiny.py",
@@ -222,7 +184,7 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, homework: Assignment, n
     path = make_zip(tmp_path / "w.zip", {**BOTH, name.replace("\0", "@"): b"x"})
     if "\0" in name:
         path.write_bytes(path.read_bytes().replace(b"add.py@", b"add.py\0"))
-    assert "points outside" in _refusal(path, homework)
+    assert "points outside" in refusal(path, homework)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK])
@@ -230,152 +192,12 @@ def test_special_files_in_a_zip_are_refused(
     tmp_path: Path, homework: Assignment, kind: int
 ) -> None:
     path = make_zip_with_mode(tmp_path / "w.zip", "tiny/add.py", "/etc/passwd", kind | 0o777)
-    assert "link or a special file" in _refusal(path, homework)
+    assert "link or a special file" in refusal(path, homework)
 
 
 def test_modes_of_a_zip_count_for_nothing(tmp_path: Path, homework: Assignment) -> None:
     path = make_zip_with_mode(tmp_path / "w.zip", "tiny/add.py", "x = 1\n", 0o106777)
     assert read_submission(path, homework).files == {"tiny/add.py": b"x = 1\n"}
-
-
-@pytest.mark.parametrize("name", ["tiny/add.py", "other.txt", "tiny"])
-@pytest.mark.parametrize("kind", ["link", "folder link", "dangling", "hard link", "fifo", "socket"])
-def test_special_files_in_a_folder_are_refused(
-    tmp_path: Path, homework: Assignment, name: str, kind: str
-) -> None:
-    folder = _folder(tmp_path / "s", {"tiny/nested/scale.py": SCALE} if name != "tiny" else {})
-    outside = write(tmp_path / "secret/add.py", b"SECRET\n")
-    place = folder / name
-    place.parent.mkdir(exist_ok=True)
-    if kind == "link":
-        place.symlink_to(outside)
-    elif kind == "folder link":
-        place.symlink_to(outside.parent)
-    elif kind == "dangling":
-        place.symlink_to("nowhere")
-    elif kind == "hard link":
-        os.link(outside, place)
-    elif kind == "fifo":
-        os.mkfifo(place)
-    else:
-        _bind(place)
-    assert "link or a special file" in _refusal(folder, homework)
-
-
-def _bind(place: Path) -> None:
-    """A Unix socket; its address is short, so it is bound from inside the folder."""
-    before = os.getcwd()
-    os.chdir(place.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(place.name)
-    finally:
-        os.chdir(before)
-
-
-def test_a_link_put_there_between_listing_and_reading_is_not_followed(
-    tmp_path: Path, homework: Assignment
-) -> None:
-    folder = _folder(tmp_path / "s", dict(BOTH))
-    secret = _folder(tmp_path / "secret", {"nested/scale.py": b"SECRET\n", "add.py": b"SECRET\n"})
-    with unpack.open_listing(folder) as listing:
-        entries = {entry.name: entry for entry in listing.entries}
-        (folder / "tiny").rename(tmp_path / "moved")
-        (folder / "tiny").symlink_to(secret)
-        for name in BOTH:
-            with pytest.raises(SubmissionError, match="cannot be read"):
-                entries[name].read()
-        (folder / "tiny").unlink()
-        (folder / "tiny").mkdir()
-        (folder / "tiny/add.py").symlink_to(secret / "add.py")
-        with pytest.raises(SubmissionError, match="cannot be read"):
-            entries["tiny/add.py"].read()
-
-
-@pytest.mark.parametrize("size", [2_000_001, 10_000_000, 2_000_000_000])
-def test_a_large_file_is_refused_by_its_size(
-    tmp_path: Path, homework: Assignment, size: int
-) -> None:
-    folder = _folder(tmp_path / "s", dict(BOTH))
-    with open(folder / "tiny/add.py", "ab") as stream:
-        stream.truncate(size)  # sparse: reading it would take seconds
-    message = _refusal(folder, homework)
-    assert "tiny/add.py" in message and f"{size / 1e6:,.1f} MB" in message, "the size, unread"
-    (tmp_path / "work.zip").symlink_to(folder / "tiny/add.py")
-    assert "refused" in _refusal(tmp_path / "work.zip", homework) or size < 20_000_000
-
-
-def test_a_file_of_two_gigabytes_beside_the_work_is_refused(
-    tmp_path: Path, homework: Assignment
-) -> None:
-    folder = _folder(tmp_path / "s", dict(BOTH))
-    with open(folder / "checkpoint.npz", "wb") as stream:
-        stream.truncate(2_000_000_000)
-    assert "checkpoint.npz" in _refusal(folder, homework)
-
-
-def test_bombs_are_refused(tmp_path: Path, homework: Assignment) -> None:
-    bomb = make_zip(tmp_path / "a.zip", {"tiny/add.py": b"#" * 1_500_000})
-    assert "bomb" in _refusal(bomb, homework)
-    noise = os.urandom(100_000).hex().encode()  # packs to half: no suspicious ratio
-    large = make_zip(tmp_path / "b.zip", {"tiny/add.py": noise * 11})
-    assert "it has 2.2 MB" in _refusal(large, homework)
-    many = make_zip(tmp_path / "c.zip", {f"x/{n}": noise[:190_000] for n in range(120)})
-    assert "over 20.0 MB" in _refusal(many, homework)
-
-
-def test_a_size_that_lies_is_refused(tmp_path: Path, homework: Assignment) -> None:
-    content = (ADD * 40_000)[:1_100_000]
-    path = make_zip(tmp_path / "a.zip", {"tiny/add.py": content})
-    assert "broken" in _refusal(understate_sizes(path, 50_000), homework)
-
-
-def test_overlapping_entries_are_refused(tmp_path: Path, homework: Assignment) -> None:
-    path = make_zip(tmp_path / "a.zip", {"tiny/add.py": os.urandom(60_000).hex()})
-    with zipfile.ZipFile(path, "a") as archive:  # a second name for the same bytes
-        first = archive.infolist()[0]
-        for number in range(3):
-            again = zipfile.ZipInfo(f"other{number}")
-            for field in ("header_offset", "CRC", "compress_size", "file_size", "compress_type"):
-                setattr(again, field, getattr(first, field))
-            archive.filelist.append(again)
-        archive._didModify = True
-    assert "overlap" in _refusal(path, homework)
-
-
-def test_too_many_files_are_refused(tmp_path: Path, homework: Assignment) -> None:
-    path = make_zip(tmp_path / "a.zip", {f"x/{n}": b"" for n in range(2_001)})
-    assert "more than 2,000" in _refusal(path, homework)
-    folder = _folder(tmp_path / "s", {f"{n}/a/x.txt": b"" for n in range(670)})
-    assert "more than 2,000" in _refusal(folder, homework)
-
-
-def test_a_zip_of_many_names_is_refused_before_its_directory_is_read(
-    tmp_path: Path, homework: Assignment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = make_zip(tmp_path / "a.zip", {f"x/{n}": b"" for n in range(2_001)})
-    monkeypatch.setattr(unpack.zipfile, "ZipFile", None)
-    assert "more than 2,000" in _refusal(path, homework)
-
-
-def test_long_deep_and_colliding_names_are_refused(tmp_path: Path, homework: Assignment) -> None:
-    assert "too long" in _refusal(make_zip(tmp_path / "a.zip", {"a" * 10_000: b""}), homework)
-    deep = _folder(tmp_path / "deep", {"/".join("d" * 30) + "/x.py": b""})
-    assert "nested more than 20 deep" in _refusal(deep, homework)
-    cases = make_zip(tmp_path / "b.zip", {**BOTH, "tiny/Add.py": b"x"})
-    assert "tiny/Add.py and tiny/add.py" in _refusal(cases, homework).replace(
-        "tiny/add.py and tiny/Add.py", "tiny/Add.py and tiny/add.py"
-    )
-    twice = make_zip(tmp_path / "c.zip", {**BOTH, "tiny\\add.py": b"x"})
-    assert "is there twice" in _refusal(twice, homework)
-
-
-def test_an_encrypted_zip_is_refused(tmp_path: Path, homework: Assignment) -> None:
-    path = make_zip(tmp_path / "a.zip", dict(BOTH))
-    data = bytearray(path.read_bytes())
-    data[data.find(b"PK\1\2") + 8] |= 1
-    path.write_bytes(data)
-    assert "encrypted" in _refusal(path, homework)
 
 
 TEXTS = {
@@ -393,13 +215,13 @@ def test_files_that_are_no_utf8_text_are_refused_by_name(
     tmp_path: Path, homework: Assignment, case: str
 ) -> None:
     content, what = TEXTS[case]
-    message = _refusal(make_zip(tmp_path / "a.zip", {"tiny/add.py": content}), homework)
+    message = refusal(make_zip(tmp_path / "a.zip", {"tiny/add.py": content}), homework)
     assert "tiny/add.py" in message and what in message
 
 
 def test_names_are_shown_without_control_characters(tmp_path: Path, homework: Assignment) -> None:
     name = "\x1b[31mred\u202e<b>.txt"
-    for submission in _both_ways(tmp_path, {**BOTH, name: b"x"}, homework)[:2]:
+    for submission in both_ways(tmp_path, {**BOTH, name: b"x"}, homework)[:2]:
         assert all(note.isprintable() for note in submission.notes)
         assert any("red" in note for note in submission.notes)
 

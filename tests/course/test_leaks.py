@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from autograder.course.leaks import Secrets, normalised
 
 REGION = "total = [0.0] * n\nfor place in names:\n    total[place] += 1\nreturn total"

@@ -8,11 +8,12 @@ import subprocess
 import textwrap
 from pathlib import Path
 
-import autograder.course
 import pytest
-from autograder.course.marks import MarkError, solution_lines, stub_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import autograder.course
+from autograder.course.marks import MarkError, solution_lines, stub_source
 
 PYTHON = '''\
 """Text with # BEGIN SOLUTION 1.4 in it."""

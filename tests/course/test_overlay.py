@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from autograder.course.overlay import OverlayError, build_overlay
 
+from autograder.course.overlay import OverlayError, build_overlay
 from tests.course.samples import make_course, write
 
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from autograder.course.release import (
     MARKER,
     ReleaseError,
@@ -14,7 +15,6 @@ from autograder.course.release import (
     make_release,
     without_staff_parts,
 )
-
 from tests.course.samples import ADD, HIDDEN, PUBLIC, make_course, write
 
 RELEASED = [

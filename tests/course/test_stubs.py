@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from autograder.course.assignment import AssignmentError, load_assignment
 from autograder.course.marks import MarkError
 from autograder.course.stubs import StubDrift, check_stubs, write_stubs
-
 from tests.course.samples import ADD, make_course, write
 
 

@@ -11,10 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from autograder.course.bundle import BundleError, make_bundle
 from autograder.course.intake import read_submission
 from autograder.course.submit import SubmitError, make_submission_zip
-
 from tests.course.samples import make_course, write
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from autodiff.tensor import Tensor
 
+
 class Optimizer:
     """What optimizers share: the parameters, the learning rate, the state of each parameter.
 
