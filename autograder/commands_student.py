@@ -52,7 +52,7 @@ def debug(homework: Assignment, keyword: str, pytest_options: tuple[str, ...]) -
         job.prepare()
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *job.arguments()],
-            env=environment(Path(folder)), cwd=homework.root,
+            env=environment(job), cwd=homework.root,
         )  # fmt: skip
     sys.exit(done.returncode)
 

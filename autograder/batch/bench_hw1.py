@@ -52,10 +52,9 @@ def kernels(work: Path) -> Iterator[Row]:
             ("register", 512, 0.6), ("register", 1024, 0.6), ("blocked", 1024, None),
             ("ikj", 1024, None),
         ):  # fmt: skip
-            repeat = max(1, int(2e8 / n**3))
             name = f"matmul_{n}_vs_blas" if kind == "register" else f"matmul_{kind}_{n}_vs_blas"
             yield row(name, drivers.bench_matmul, "numpy's BLAS, one thread", target,
-                      2.0 * n**3 * repeat, kind=kind, n=n)  # fmt: skip
+                      2.0 * n**3 * drivers.matmul_calls(n), kind=kind, n=n)  # fmt: skip
         yield row("gelu_vs_numpy", drivers.bench_gelu, "numpy, one thread", None, size=1 << 20)
         yield row("sum_vs_numpy", drivers.bench_sum, "numpy, one thread", None, size=1 << 20)
     finally:

@@ -87,6 +87,7 @@ def homework_checks(homework: Assignment, full: bool) -> Iterator[Check]:
     yield f"{name}: both transports agree", lambda: _transports(homework, reference)
     yield f"{name}: mutants caught", lambda: _mutants(homework, full)
     if full:
+        yield f"{name}: the first tasks score exactly their points", lambda: _part(homework)
         for layers in LAYER_SETS:
             yield (
                 f"{name}: reference 100 with layers [{layers}]",
@@ -133,6 +134,22 @@ def _stub(homework: Assignment, stub: Submission) -> str:
         earned = [t.test for t in report.tests() if t.points > 0]
         raise CheckFailed(f"{graded.score} points: {earned}; faults: {faults}")
     return f"0 points in {report.seconds:.0f} s"
+
+
+def _part(homework: Assignment) -> str:
+    """The reference for the first half of the tasks (and what they require), stubs for the rest."""
+    numbers = [task.number for task in homework.tasks]
+    chosen = homework.closure(numbers[: len(numbers) // 2])
+    own = {file for number in chosen for file in homework.task(number).files}
+    reference = reference_files(homework)
+    graded = grade_files(
+        homework, Submission({file: reference[file] for file in sorted(own)}, []), None, Grading()
+    )
+    expected = sum(homework.task(number).points for number in chosen)
+    if graded.score != expected:
+        lost = [f"{t.number} {t.points:g}/{t.maximum:g}" for t in graded.report.tasks]
+        raise CheckFailed(f"{graded.score} points, not {expected:g}: {', '.join(lost)}")
+    return f"{graded.score:g} points for {', '.join(n for n in numbers if n in chosen)}"
 
 
 def _transports(homework: Assignment, reference: Submission) -> str:

@@ -206,7 +206,7 @@ class _Trial:
             log = os.open(self.job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            os.environ.update(environment(self.job.work))
+            os.environ.update(environment(self.job))
             os.chdir(self.assignment.root)
             status = int(pytest.main(self.job.arguments()))
         finally:

@@ -72,7 +72,7 @@ class Job:
             "--noconftest", "--import-mode=importlib", "-c", os.devnull,
             f"--rootdir={self.assignment.root}", "-q", "--no-header", "--tb=short",
             f"--homework={self.assignment.root}", f"--overlay={self.overlay}",
-            f"--cache={self.work / 'cache'}", f"--records={self.records}", f"--seed={self.seed}",
+            f"--cache={self.work / 'cache'}", f"--records={self.records}",
             f"--transport={self.transport}", f"--confine={self.confine}",
             f"--layers={self.layers}",
         ]  # fmt: skip
@@ -114,14 +114,23 @@ class Outcome:
         return f"pytest ended with status {self.status}: {self.log[-1500:]}"
 
 
-def environment(work: Path | None = None) -> dict[str, str]:
-    """What the trusted process inherits: no plugins, one thread a library, its notes in `work`."""
+def environment(job: Job | None = None) -> dict[str, str]:
+    """What the trusted process inherits: no plugins, one thread a library; the job's seed.
+
+    The seed is not on the command line, which others may read.
+    """
+    own = {}
+    if job is not None:
+        own = {
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(job.work / "hypothesis"),
+            "LLM_SYSTEMS_SEED": str(job.seed),
+        }
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return kept | ONE_THREAD | {
+    return kept | ONE_THREAD | own | {
         "PYTHONPATH": str(REPOSITORY),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        **({"HYPOTHESIS_STORAGE_DIRECTORY": str(work / "hypothesis")} if work else {}),
+        "NUMBA_NUM_THREADS": "2",  # for the in-process transport; workers have their own settings
     }  # fmt: skip
 
 
@@ -139,7 +148,7 @@ def run_tests(
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *job.arguments()],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env=environment(job.work), cwd=job.assignment.root, start_new_session=True,
+            env=environment(job), cwd=job.assignment.root, start_new_session=True,
         )  # fmt: skip
         watch = _Watch(job.records, on_record)
         try:

@@ -63,14 +63,14 @@ class Sandbox:
     """One zygote (or a pool of ready processes where fork is unsafe) and the workers it made."""
 
     def __init__(self, plan: Plan) -> None:
+        if plan.confine == "full" and os.geteuid() != 0:
+            raise GraderFault("full confinement needs root: only root can drop to another user")
         self.plan = plan
         self.folder = Path(tempfile.mkdtemp(prefix="llm-systems-"))
         self.folder.chmod(0o711)
         self._zygotes: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
         self._uids = self._free_uids() if plan.confine == "full" else None
         self._spawned = 0
-        if plan.confine == "full" and os.geteuid() != 0:
-            raise GraderFault("full confinement needs root: only root can drop to another user")
         try:
             self._ensure_zygote()
         except BaseException:
@@ -210,7 +210,7 @@ class Worker(KernelAccounts):
             "max_message_bytes": plan.reply_mb << 20,
         }
         writes = [str(plan.cache)] if warming_up and plan.cache else []
-        self._folders = [str(work), *writes]
+        self._held = {folder: folder_usage(folder) for folder in (str(work), *writes)}
         request = {
             "op": "spawn", "uid": uid, "setup": setup, "work": str(work), "writes": writes,
             "environment": clean_environment(plan.threads) | {"PYTHONPATH": ""},
@@ -331,9 +331,9 @@ class Worker(KernelAccounts):
 
     def _look_at_folders(self) -> None:
         limit = MAX_LARGE_FILES * self.plan.file_mb
-        for folder in self._folders:
-            used, names = folder_usage(folder, at_most=MAX_NAMES)
-            if used > limit << 20 or names >= MAX_NAMES:
+        for folder, (used_before, names_before) in self._held.items():
+            used, names = folder_usage(folder, at_most=names_before + MAX_NAMES)
+            if used - used_before > limit << 20 or names >= names_before + MAX_NAMES:
                 text = f"it filled its folder ({limit} MB or {MAX_NAMES:,} files) and was stopped"
                 self._kill(WorkerFilledDisk(text))
 

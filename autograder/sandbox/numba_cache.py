@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 
 
 def use(folder: str, writable: bool) -> None:
@@ -21,6 +22,8 @@ def use(folder: str, writable: bool) -> None:
     from numba.core import caching, config
 
     config.CACHE_DIR = folder
+    # A worker has no /dev/shm for the lock between processes, and shares nothing it would protect.
+    warnings.filterwarnings("ignore", message="Could not obtain multiprocessing lock")
     if writable:
         return
     caching._CacheLocator.ensure_cache_path = lambda self: None

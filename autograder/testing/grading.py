@@ -20,6 +20,9 @@ from autograder.testing.inprocess import InProcessWorker
 from autograder.testing.student import Student, driver_name
 
 WARM_UP_SECONDS = 240.0
+# After so many tests that hung, each further call gets fewer seconds: an endless loop at import
+# would otherwise use up the time of the whole grading.
+PATIENCE, IMPATIENT_SECONDS = 4, 5.0
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Run:
     confine: str = "self"
     layers: tuple[str, ...] = ("landlock", "seccomp")
     modules: dict[str, ModuleType] = field(default_factory=dict)
+    timeouts: int = 0
     _sandbox: host.Sandbox | None = None
     _warm: set[str] = field(default_factory=set)
     _warm_up_seconds: float = WARM_UP_SECONDS
@@ -53,7 +57,10 @@ class Run:
 
     def student(self, test: str, forbid_blas: bool) -> Student:
         """The fixture's value for one test."""
-        return Student(self.start_worker, self.overlay, self.seed_of(test), forbid_blas)
+        student = Student(self.start_worker, self.overlay, self.seed_of(test), forbid_blas)
+        if self.timeouts >= PATIENCE:
+            student.patience = IMPATIENT_SECONDS
+        return student
 
     def seed_of(self, test: str) -> int:
         """A seed of the run and the test's name."""

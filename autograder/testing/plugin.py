@@ -6,6 +6,7 @@ Loaded by name while grading (`-p autograder.testing.plugin`); no other plugin a
 from __future__ import annotations
 
 import signal
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,7 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--overlay", help="folder that holds the package to test")
     group.addoption("--cache", help="folder for compiled kernels and byte code")
     group.addoption("--records", help="folder for one JSON file a test")
-    group.addoption("--seed", type=int, default=0)
     group.addoption("--transport", choices=["sandbox", "inprocess"], default="sandbox")
     group.addoption("--confine", choices=["full", "self", "none"], default="self")
     group.addoption("--layers", default="landlock,seccomp", help="confinement layers to use")
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         assignment=load_assignment(Path(config.getoption("--homework")).resolve()),
         overlay=Path(config.getoption("--overlay")).resolve(),
         cache=Path(cache).resolve() if cache else None,
-        seed=config.getoption("--seed"),
+        seed=int(os.environ.get("LLM_SYSTEMS_SEED", "0")),
         transport=config.getoption("--transport"),
         confine=config.getoption("--confine"),
         layers=tuple(name for name in config.getoption("--layers").split(",") if name),
@@ -216,6 +216,7 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
     request.node.stash[STUDENT] = student
     yield student
     student.close()
+    run.timeouts += student.timed_out
 
 
 @pytest.fixture

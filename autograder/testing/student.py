@@ -117,6 +117,14 @@ class Student:
         self._workers: list[Any] = []
         self.answers = 0
         self.measures: list[Measure] = []
+        # The most seconds that any call may take; lowered where much time was lost already.
+        self.patience: float | None = None
+        self.timed_out = False
+
+    def seconds(self, asked: float | None) -> float | None:
+        """The limit for one call: what a test asks for, within this test's patience."""
+        limits = [limit for limit in (asked, self.patience) if limit is not None]
+        return min(limits, default=None)
 
     @property
     def worker(self) -> Any:
@@ -134,7 +142,7 @@ class Student:
         """
         with self._translated():
             value = self.worker.call(
-                driver_name(driver), arguments, timeout=timeout, **self._head
+                driver_name(driver), arguments, timeout=self.seconds(timeout), **self._head
             )
         self.answers += 1
         return value
@@ -216,7 +224,7 @@ class Student:
             baseline = worker.resident_bytes()
             worker.reset_peak()
             value = worker.call(
-                driver_name(driver), {}, op="run_held", timeout=timeout, **self._head
+                driver_name(driver), {}, op="run_held", timeout=self.seconds(timeout), **self._head
             )
             peak, held = worker.peak_bytes(), worker.resident_bytes()
         self.answers += 1
@@ -261,6 +269,7 @@ class Student:
             return StudentRaised(failure.error, frames)
         if isinstance(failure, host.WorkerTimedOut):
             text = f"your code did not finish: {failure}{where or ' (it could not say where)'}"
+            self.timed_out = True
             return StudentTimedOut("time limit", text, frames)
         if isinstance(failure, host.WorkerFlooded):
             return StudentFlooded("too much output", f"your code was stopped: {failure}", frames)
@@ -287,7 +296,7 @@ class Session:
         student = self._student
         with student._translated():
             value = student.worker.call_method(
-                self._handle, method, arguments, timeout=timeout, **student._head
+                self._handle, method, arguments, timeout=student.seconds(timeout), **student._head
             )
         student.answers += 1
         return value

@@ -12,17 +12,24 @@ from typing import Any
 import numpy as np
 
 
-def _in_turn(own: Callable[[], Any], peer: Callable[[], Any], rounds: int) -> list[list[float]]:
-    """CPU seconds of this thread in both, a pair a round, after one untimed call each."""
+def _in_turn(
+    own: Callable[[], Any], peer: Callable[[], Any], rounds: int, repeat: int = 1
+) -> list[list[float]]:
+    """CPU seconds of the process for `repeat` calls of each, a pair a round, after a first call.
+
+    All of its threads count: numba computes in threads of its own, even when there is one. The
+    clock may run in ticks of 4 ms here, so a round should take tens of them.
+    """
     own()
     peer()
     pairs = []
     for _ in range(rounds):
         pair = []
         for function in (own, peer):
-            started = time.thread_time()
-            function()
-            pair.append(time.thread_time() - started)
+            started = time.process_time()
+            for _call in range(repeat):
+                function()
+            pair.append(time.process_time() - started)
         pairs.append(pair)
     return pairs
 
@@ -34,13 +41,13 @@ def bench_matmul(kind: str, n: int, rounds: int) -> list[list[float]]:
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((n, n)).astype(np.float32) for _ in "ab")
     own = {"register": matmul_kernel.matmul_register, "blocked": matmul_kernel.matmul_blocked}
-    repeat = max(1, int(2e8 / n**3))
     function = own[kind] if kind in own else _naive_product()
-    return _in_turn(
-        lambda: [function(a, b) for _ in range(repeat)],
-        lambda: [np.matmul(a, b) for _ in range(repeat)],
-        rounds,
-    )
+    return _in_turn(lambda: function(a, b), lambda: np.matmul(a, b), rounds, matmul_calls(n))
+
+
+def matmul_calls(n: int) -> int:
+    """How many products of size n make a round: some 0.2 seconds."""
+    return max(1, int(1e10 / n**3))
 
 
 def _naive_product() -> Callable[..., np.ndarray]:
@@ -58,7 +65,7 @@ def bench_gelu(size: int, rounds: int) -> list[list[float]]:
     numba.set_num_threads(1)
     x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     return _in_turn(
-        lambda: kernels.map_array("gelu", x), lambda: backend.map_array("gelu", x), rounds
+        lambda: kernels.map_array("gelu", x), lambda: backend.map_array("gelu", x), rounds, 200
     )
 
 
@@ -71,5 +78,5 @@ def bench_sum(size: int, rounds: int) -> list[list[float]]:
     numba.set_num_threads(1)
     x = np.random.default_rng(0).standard_normal((size // 1024, 1024)).astype(np.float32)
     return _in_turn(
-        lambda: kernels.reduce_array("sum", x, 1, False), lambda: x.sum(axis=1), rounds
+        lambda: kernels.reduce_array("sum", x, 1, False), lambda: x.sum(axis=1), rounds, 600
     )

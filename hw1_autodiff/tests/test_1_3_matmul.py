@@ -108,10 +108,24 @@ def test_register_product(student, rng):
 @pytest.mark.warm_up("1.3 products")
 @partial_credit(1.5)
 @speed
-def test_register_blocks_are_fast_at_512(student, rng, set_score):
+def test_register_blocks_are_fast_at_512(student, rng, set_score, figure):
     """matmul_register against the given ikj kernel at 512, one thread."""
     arguments = chain_arguments(rng, "register", (512, 512, 512), times=6)
     result = race(student, drivers.product_chain, peers.product_chain, arguments, check_chain)
+    blocked = chain_arguments(rng, "blocked", (512, 512, 512), times=6)
+    other = race(student, drivers.product_chain, peers.blas_chain, blocked, check_chain, pairs=3)
+    steps = {
+        "ikj (given)": result.peer_seconds, "blocked": other.student_seconds,
+        "register": result.student_seconds,
+    }  # fmt: skip
+    work = 6 * 2 * 512**3 / 1e9
+    figure(
+        kind="ladder", title="Your matrix products at 512, one thread, against numpy's BLAS",
+        data={
+            "bars": [{"label": name, "value": work / spent} for name, spent in steps.items()],
+            "unit": "GFLOP/s", "peer_label": "BLAS", "peer_value": work / other.peer_seconds,
+        },
+    )  # fmt: skip
     score_ratio(
         student, set_score, 1.5, result.ratio, full=1.4, zero=1.1, name="matmul 512",
         peer="the given ikj kernel",

@@ -96,7 +96,7 @@ def prepare():
     getattr(module, "prepare", lambda: None)()
 
 
-WARM_UP = {"9.6": prepare}
+WARM_UP = {"slot 6": prepare}
 '''
 
 CHECKS = '''\
@@ -117,6 +117,7 @@ def check_total(student, slot, *inputs):
 TEST_HEAD = """\
 import hw9_tiny_drivers as drivers
 import numpy as np
+import pytest
 from checks import check_total
 from gradescope_utils.autograder_utils.decorators import number, weight
 
@@ -125,7 +126,7 @@ from autograder.testing import assert_close
 
 PUBLIC_TEST = '''
 
-@number("{number}")
+{mark}@number("{number}")
 @weight(6)
 def test_slot_{slot}(student, rng):
     """Slot {slot} adds up fresh numbers, twice."""
@@ -134,7 +135,7 @@ def test_slot_{slot}(student, rng):
 
 HIDDEN_TEST = '''
 
-@number("{number}")
+{mark}@number("{number}")
 @weight(4)
 def test_hidden_slot_{slot}(student, rng):
     """Slot {slot} adds up tables."""
@@ -181,8 +182,10 @@ def make_homework(root: Path) -> Assignment:
         toml += TASK.format(number=number, title=f"Slot {slot}", points=10, file=files[slot - 1])
         write(home / "solution" / files[slot - 1],
               SLOT.format(number=number, secret=REFERENCE_SECRET))  # fmt: skip
-        public += PUBLIC_TEST.format(number=number, slot=slot)
-        hidden += HIDDEN_TEST.format(number=number, slot=slot, secret=SECRET, value=HIDDEN_VALUE)
+        given = {"number": number, "slot": slot, "secret": SECRET, "value": HIDDEN_VALUE}
+        given["mark"] = '@pytest.mark.warm_up("slot 6")\n' if slot == WARMED_SLOT else ""
+        public += PUBLIC_TEST.format(**given)
+        hidden += HIDDEN_TEST.format(**given)
     toml += TASK.format(number="9.7", title="Honest", points=40, file="tiny/honest.py")
     write(home / "solution/tiny/honest.py", HONEST)
     write(home / "tiny/__init__.py", '"""Given code."""\n')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from autograder.sandbox import landlock, seccomp
+from autograder.sandbox.processes import remove_tree
 from tests.attacks.arena import Arena, attacks, stray_processes
 from tests.attacks.homework import HIDDEN_VALUE, REFERENCE_SECRET, SECRET
 
@@ -47,7 +47,7 @@ def arena(request):
     arena.pool.shutdown()
     tempfile.tempdir = kept
     del os.environ["TMPDIR"], os.environ["AUTOGRADER_TOKEN"]
-    shutil.rmtree(base)
+    remove_tree(base)
 
 
 @pytest.mark.parametrize("name", attacks())

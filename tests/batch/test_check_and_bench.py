@@ -130,9 +130,11 @@ def test_a_students_copy_is_checked_by_its_public_tests(homework):
 
 
 def test_a_grading_loads_no_conftest_no_plugin_and_no_settings_of_others(homework, tmp_path):
-    arguments = Job(homework, tmp_path, tmp_path / "work", seed=5).arguments()
-    for wanted in ("--noconftest", "--import-mode=importlib", "no:cacheprovider", "--seed=5"):
-        assert wanted in arguments
+    job = Job(homework, tmp_path, tmp_path / "work", seed=51423)
+    for wanted in ("--noconftest", "--import-mode=importlib", "no:cacheprovider"):
+        assert wanted in job.arguments()
+    assert environment(job)["LLM_SYSTEMS_SEED"] == "51423"
+    assert "51423" not in " ".join(job.arguments()), "a command line can be read by others"
     assert environment()["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] == "1"
 
 

@@ -123,7 +123,8 @@ def test_subclasses_arrive_as_what_they_hold():
 
         __hash__ = str.__hash__
 
-    got = through_the_wire([np.ones(2).view(Array), Float(1.5), Text("x"), np.float32(2), np.int8()])
+    items = [np.ones(2).view(Array), Float(1.5), Text("x"), np.float32(2), np.int8(3)]
+    got = through_the_wire(items)
     assert [type(item) for item in got] == [np.ndarray, float, str, float, int]
 
 

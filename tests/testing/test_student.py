@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import testing_samples as samples
 
-from autograder.testing.student import StudentCrashed, StudentRaised, StudentTimedOut
+from autograder.testing.student import Student, StudentCrashed, StudentRaised, StudentTimedOut
 
 OPS = """\
 import os, threading, time
@@ -320,3 +320,11 @@ def test_thread_seconds_shows_the_time_of_each_living_thread(student, drivers):
     assert len(after) == len(before) + 1
     assert max(after[1:]) >= 0.19
     assert after[0] - before[0] < 0.15
+
+
+def test_patience_caps_what_a_test_asks_for():
+    student = Student(lambda **_: None, Path("."), seed=0)
+    assert student.seconds(None) is None and student.seconds(9.0) == 9.0
+    student.patience = 5.0
+    assert student.seconds(None) == 5.0 and student.seconds(9.0) == 5.0
+    assert student.seconds(2.0) == 2.0

@@ -129,7 +129,7 @@ def _become_pytest(job: Job) -> None:
         os.dup2(log, 2)
         sys.stdout = sys.__stdout__ = os.fdopen(1, "w")
         sys.stderr = sys.__stderr__ = os.fdopen(2, "w")
-        os.environ.update(environment())
+        os.environ.update(environment(job))
         os.chdir(job.assignment.root)
         status = int(pytest.main(job.arguments()))
         sys.stdout.flush()
