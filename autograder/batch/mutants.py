@@ -24,6 +24,7 @@ from pathlib import Path
 from autograder.batch.run import Job, environment, run_tests
 from autograder.course.assignment import Assignment
 from autograder.course.overlay import build_overlay
+from autograder.sandbox import numba_cache
 from autograder.testing.records import TestRecord, read_records
 
 SECONDS = 300.0
@@ -134,12 +135,16 @@ def check_mutants(
 ) -> list[Verdict]:
     """Run every mutant: in its own task's untimed tests up to the first loss, or (`full`) in all.
 
-    The runs are forked from this process after it has imported what they need. Each of the
+    Not `full`, a mutant is tried in the test's own process first, which is quick, and in a worker
+    only if nothing was lost there (some tests need one). The runs are forked from this process after it has imported what they need. Each of the
     `at_once` lanes keeps its cache of compiled kernels from one mutant to the next (they are the
     staff's own code): what a mutant did not change is not compiled again.
     """
     chosen = [m for m in read_mutants(assignment) if not only or any(o in m.name for o in only)]
-    waiting, running, verdicts = list(chosen), [], []
+    first = "sandbox" if full or sys.platform != "linux" else "inprocess"
+    waiting = [(mutant, first) for mutant in chosen]
+    running: list[_Trial] = []
+    verdicts: list[Verdict] = []
 
     def tell(verdict: Verdict) -> None:
         verdicts.append(verdict)
@@ -152,9 +157,9 @@ def check_mutants(
         lanes = [Path(folder) / str(place) for place in range(at_once)]
         while waiting or running:
             while waiting and lanes:
-                mutant, lane = waiting.pop(0), lanes.pop()
+                (mutant, transport), lane = waiting.pop(0), lanes.pop()
                 try:
-                    running.append(_Trial(assignment, mutant, full, lane))
+                    running.append(_Trial(assignment, mutant, full, lane, transport))
                 except MutantError as error:
                     lanes.append(lane)
                     tell(Verdict(mutant, {}, [], 0.0, str(error)))
@@ -162,13 +167,18 @@ def check_mutants(
             for trial in [trial for trial in running if trial.finished()]:
                 running.remove(trial)
                 lanes.append(trial.lane)
-                tell(trial.verdict())
+                verdict = trial.verdict()
+                if trial.job.transport == "inprocess" and not verdict.caught:
+                    waiting.insert(0, (trial.mutant, "sandbox"))
+                else:
+                    tell(verdict)
     return verdicts
 
 
 def _preload() -> None:
     """Import what every run imports, so that a fork has it already."""
     import hypothesis  # noqa: F401
+    import numba  # noqa: F401
     import pytest  # noqa: F401
     import scipy.special  # noqa: F401
     import torch
@@ -179,7 +189,9 @@ def _preload() -> None:
 class _Trial:
     """One mutant's run in a forked process (a fresh one where forking is unsafe)."""
 
-    def __init__(self, assignment: Assignment, mutant: Mutant, full: bool, lane: Path) -> None:
+    def __init__(
+        self, assignment: Assignment, mutant: Mutant, full: bool, lane: Path, transport: str
+    ) -> None:
         self.assignment, self.mutant, self.lane = assignment, mutant, lane
         self.problem = ""
         files = mutated_files(assignment, mutant)
@@ -189,7 +201,7 @@ class _Trial:
             shutil.rmtree(lane / part, ignore_errors=True)
         overlay = build_overlay(assignment, files, lane / "overlay")
         self.job = Job(assignment, overlay, lane / "run", tasks=() if full else (mutant.task,),
-                       skip_speed=not full, stop_at_loss=not full, seed=1,
+                       skip_speed=not full, stop_at_loss=not full, seed=1, transport=transport,
                        expression="" if full else mutant.test)  # fmt: skip
         self.job.prepare()
         self.pid = os.fork() if sys.platform == "linux" else 0
@@ -208,6 +220,8 @@ class _Trial:
             os.dup2(log, 2)
             os.environ.update(environment(self.job))
             os.chdir(self.assignment.root)
+            if self.job.transport == "inprocess":
+                numba_cache.use(str(self.job.work / "cache" / "numba"), writable=True)
             status = int(pytest.main(self.job.arguments()))
         finally:
             os._exit(status)
