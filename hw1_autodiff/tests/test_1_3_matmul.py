@@ -130,3 +130,35 @@ def test_register_blocks_are_fast_at_512(student, rng, set_score, figure):
         student, set_score, 1.5, result.ratio, full=1.4, zero=1.1, name="matmul 512",
         peer="the given ikj kernel",
     )  # fmt: skip
+
+
+@number("1.3")
+@pytest.mark.warm_up("1.3 products")
+@partial_credit(1)
+@speed
+def test_blocking_helps_where_b_exceeds_the_cache(student, rng, set_score):
+    """matmul_blocked against the given ikj kernel where B takes 16 MB, one thread."""
+    arguments = chain_arguments(rng, "blocked", (64, 1024, 4096), times=4)
+    result = race(
+        student, drivers.product_chain, peers.product_chain, arguments, check_chain, pairs=5
+    )
+    score_ratio(
+        student, set_score, 1, result.ratio, full=1.35, zero=1, name="blocked, B of 16 MB",
+        peer="the given ikj kernel",
+    )  # fmt: skip
+
+
+@number("1.3")
+@pytest.mark.warm_up("1.3 products")
+@partial_credit(1.5)
+@speed
+def test_register_blocks_are_fast_at_1024(student, rng, set_score):
+    """matmul_register against the given ikj kernel at 1024, one thread."""
+    arguments = chain_arguments(rng, "register", (1024, 1024, 1024), times=2)
+    result = race(
+        student, drivers.product_chain, peers.product_chain, arguments, check_chain, pairs=5
+    )
+    score_ratio(
+        student, set_score, 1.5, result.ratio, full=1.5, zero=1.1, name="matmul 1024",
+        peer="the given ikj kernel",
+    )  # fmt: skip
