@@ -23,13 +23,13 @@ from autograder.sandbox.paths import (
     DEVICE_WRITES,
     PROC_READS,
     SYSTEM_READS,
-    blocking_parent,
+    blocking_parent,  # noqa: F401  handed on
     interpreter_reads,
     outermost,
     reaches,
-    readable_by_others,
+    readable_by_others,  # noqa: F401
 )
-from autograder.sandbox.processes import kill_everything
+from autograder.sandbox.processes import kill_everything  # noqa: F401
 
 __all__ = [
     *("LAYERS", "Confinement", "ConfinementError", "LimitsLike", "Prepared"),
