@@ -182,6 +182,7 @@ def _preload() -> None:
     import pytest  # noqa: F401
     import scipy.special  # noqa: F401
     import torch
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401  the first backward asks for it
 
     torch.set_num_threads(1)
 
@@ -202,7 +203,8 @@ class _Trial:
         overlay = build_overlay(assignment, files, lane / "overlay")
         self.job = Job(assignment, overlay, lane / "run", tasks=() if full else (mutant.task,),
                        skip_speed=not full, stop_at_loss=not full, seed=1, transport=transport,
-                       expression="" if full else mutant.test)  # fmt: skip
+                       expression="" if full else mutant.test,
+                       extra=["--tb=no"])  # fmt: skip
         self.job.prepare()
         self.pid = os.fork() if sys.platform == "linux" else 0
         if self.pid == 0:
