@@ -42,8 +42,10 @@ def test(homework: Assignment, keyword: str, seed: int | None, out: Path | None)
 @click.argument("keyword", default="")
 @click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
 def debug(homework: Assignment, keyword: str, pytest_options: tuple[str, ...]) -> None:
-    """Run public tests in one process, so that breakpoint() and --pdb stop in your code.
+    """Run public tests in one process, so that a breakpoint() in your code opens the debugger.
 
+    With --pdb the debugger also opens where a test fails; the exception's own place in your code is
+    in the message.
     KEYWORD chooses tests as pytest's -k; further options go to pytest. Without any, --pdb is on.
     """
     with tempfile.TemporaryDirectory(prefix="llm-systems-debug-") as folder:

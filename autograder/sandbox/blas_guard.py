@@ -13,17 +13,24 @@ import functools
 import mmap
 import platform
 import re
+import struct
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 NUMPY_NAMES = ("dot", "matmul", "vdot", "inner", "tensordot", "einsum", "linalg.multi_dot",
-               "vecdot", "matvec", "vecmat")  # fmt: skip
-_ROUTINES = ("gemm", "gemv", "dot", "syrk", "ger", "symm", "trmm", "gemmt", "dotu_sub", "axpy")
+               "vecdot", "matvec", "vecmat", "_core.multiarray.c_einsum")  # fmt: skip
+# Any exported routine whose name has one of these, drivers and inner kernels included.
+_ROUTINES = re.compile(rb"gem[mv]|tr[sm]m|trmv|sy(r|m|v)|he(r|m|v)|ger|dot|axpy|kernel")
 # ud2 on x86-64, udf #0 on arm64.
 _ILLEGAL = {"x86_64": b"\x0f\x0b", "aarch64": b"\x00\x00\x00\x00"}
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"),
+     ("size", "<u8")]
+)  # fmt: skip
 _engaged = False
 
 
@@ -62,12 +69,50 @@ def _overwrite_entry_points() -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    writable = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
     for path in blas_libraries():
-        library = ctypes.CDLL(path)
-        for symbol in _symbols():
-            function = getattr(library, symbol, None)
-            if function is not None:
-                _overwrite(libc, ctypes.cast(function, ctypes.c_void_p).value or 0, code)
+        offsets = routine_offsets(Path(path).read_bytes())
+        base, executable = _mapped(path)
+        for start, end in executable:
+            inside = offsets[(offsets >= start - base) & (offsets < end - base - len(code))]
+            if libc.mprotect(start, end - start, writable) == 0:
+                for offset in inside.tolist():
+                    ctypes.memmove(base + offset, code, len(code))
+                libc.mprotect(start, end - start, mmap.PROT_READ | mmap.PROT_EXEC)
+
+
+def routine_offsets(image: bytes) -> np.ndarray:
+    """Addresses, from the start of the image, of the BLAS routines that an ELF64 library exports."""
+    if image[:5] != b"\x7fELF\x02":
+        return np.empty(0, np.uint64)
+    table, size, count = *struct.unpack_from("<Q", image, 40), *struct.unpack_from("<HH", image, 58)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", image, table + k * size) for k in range(count)]
+    found: list[int] = []
+    for section in sections:
+        if section[1] != 11:  # SHT_DYNSYM
+            continue
+        symbols = np.frombuffer(image, _SYMBOL, section[5] // _SYMBOL.itemsize, section[4])
+        names = sections[section[6]][4]
+        for symbol in symbols[((symbols["info"] & 15) == 2) & (symbols["section"] != 0)]:
+            start = names + int(symbol["name"])
+            if _ROUTINES.search(image, start, image.index(b"\0", start)):
+                found.append(int(symbol["value"]))
+    return np.array(found, np.int64)
+
+
+def _mapped(path: str) -> tuple[int, list[tuple[int, int]]]:
+    """Where a library lies in this process: its start, and its executable stretches."""
+    base, executable = 0, []
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        for line in maps:
+            if line.rstrip().endswith(path):
+                span, mode, offset = line.split()[:3]
+                start, end = (int(part, 16) for part in span.split("-"))
+                if int(offset, 16) == 0:
+                    base = start
+                if "x" in mode:
+                    executable.append((start, end))
+    return base, executable
 
 
 def blas_libraries() -> list[str]:
@@ -76,20 +121,3 @@ def blas_libraries() -> list[str]:
         names = {line.split(None, 5)[-1].strip() for line in maps if "/" in line}
     pattern = re.compile(r"/[^/]*(openblas|mkl_rt|blis|libblas|libcblas|atlas)[^/]*\.so[^/]*$", re.I)
     return sorted(name for name in names if pattern.search(name))
-
-
-def _symbols() -> list[str]:
-    names = [f"cblas_{kind}{routine}" for kind in "sdcz" for routine in _ROUTINES]
-    fortran = [f"{kind}{routine}_" for kind in "sdcz" for routine in _ROUTINES]
-    found = []
-    for name in names + fortran:
-        found += [name, f"{name}64_", f"scipy_{name}", f"scipy_{name}64_", f"{name}_64_"]
-    return found
-
-
-def _overwrite(libc: Any, address: int, code: bytes) -> None:
-    page = address & ~(mmap.PAGESIZE - 1)
-    length = address + len(code) - page
-    if libc.mprotect(page, length, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) == 0:
-        ctypes.memmove(address, code, len(code))
-        libc.mprotect(page, length, mmap.PROT_READ | mmap.PROT_EXEC)
