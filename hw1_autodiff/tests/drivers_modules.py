@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-# --- 1.10: modules ---------------------------------------------------------------------------
-
 
 def layer_gradients(
     layer: str, options: dict, parameters: dict, x: np.ndarray, upstream: np.ndarray,
@@ -245,14 +243,15 @@ def schedule_rates(options: dict, steps: int, reload_at: int = -1) -> list[float
 
 
 def adamw_steps(parameters: list, gradients: list, steps: int, rate: float) -> list[np.ndarray]:
-    """The parameters after some AdamW steps with the same gradients."""
+    """The parameters after AdamW steps whose gradients are in turn g and -g / 2."""
     from autodiff import Tensor, optim
 
     leaves = [Tensor(array, requires_grad=True) for array in parameters]
-    for leaf, gradient in zip(leaves, gradients, strict=True):
-        leaf.grad = gradient
+    turns = [gradients, [-0.5 * gradient for gradient in gradients]]
     optimizer = optim.AdamW(leaves, rate)
-    for _step in range(steps):
+    for step in range(steps):
+        for leaf, gradient in zip(leaves, turns[step % 2], strict=True):
+            leaf.grad = gradient
         optimizer.step()
     return [leaf.data for leaf in leaves]
 

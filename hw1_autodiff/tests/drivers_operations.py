@@ -199,6 +199,14 @@ def from_lookups(ids: np.ndarray, values: np.ndarray, shape: list[int]) -> dict[
     return {**described_gradient(gradient), "ids_after": ids, "values_after": values}
 
 
+def rows_of_huge_table(ids: np.ndarray, values: np.ndarray, rows: int) -> list[np.ndarray]:
+    """The rows of a gradient for a table that fits no memory, and of that gradient twice over."""
+    from autodiff.embedding import RowSparseGradient
+
+    gradient = RowSparseGradient.from_lookups(ids, values, (rows, values.shape[1]))
+    return [gradient.rows, (gradient + gradient).rows]
+
+
 def gradient_sum(terms: list[dict[str, Any]], shape: list[int]) -> dict[str, Any]:
     """terms[0] + terms[1] + …; a term has `rows` and `values`, or `dense`.
 

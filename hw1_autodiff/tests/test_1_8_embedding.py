@@ -122,6 +122,11 @@ def test_memory_follows_the_rows_used(student, rng):
     expected = np.zeros((len(used), dim))
     np.add.at(expected, np.searchsorted(used, np.concatenate(batches)), both)
     assert_close(memory.value["values"], expected, rtol=1e-4, atol=1e-5, name="values")
+    # A table that no memory holds: whoever makes a dense array of it, wherever, fails.
+    ids = rng.integers(0, 10**12, 50)
+    values = np.ones((50, 4), np.float32)
+    for got in student.run(drivers.rows_of_huge_table, ids=ids, values=values, rows=10**12):
+        assert_equal(got, np.unique(ids), name="rows, for a table of 10**12 rows")
     dense = rows * dim * 4
     extra = max(memory.extra_bytes - dense, 0)  # the table itself is made during the call
     student.measure(Measure(name="memory of the gradient / dense", value=extra / dense))
