@@ -7,7 +7,7 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 from oracles_training import chain_gradients, checkpoint_reference
 
-from autograder.testing import Measure, assert_close, assert_equal
+from autograder.testing import Measure, assert_close, assert_equal, reported_by_worker
 
 HINT = "run the function again on the same values, with recording on, and run backward through it"
 
@@ -20,6 +20,7 @@ def _network(rng, blocks=4, width=5):
 
 
 @number("1.12")
+@reported_by_worker
 @weight(1)
 def test_gradients_are_those_without_checkpoint_bit_for_bit(student, rng):
     """Value and gradient of the input equal the plain ones in every bit, and torch's."""

@@ -7,7 +7,7 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 from programs import random_program, torch_gradients, wrong_order
 
-from autograder.testing import Measure, assert_close, assert_equal
+from autograder.testing import Measure, assert_close, assert_equal, reported_by_worker
 
 
 @number("1.4")
@@ -80,6 +80,7 @@ def test_a_long_chain_needs_no_recursion(student, rng):
 
 
 @number("1.4")
+@reported_by_worker
 @weight(1)
 def test_the_graph_is_freed(student, rng):
     """After backward the saved arrays are gone, without help of the garbage collector."""
