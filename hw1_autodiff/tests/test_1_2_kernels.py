@@ -124,7 +124,8 @@ def test_the_work_is_shared_by_threads(student, rng):
         student.run(drivers.two_threads, case=question, times=400)
         after = student.thread_seconds()
         spent = sorted(late - early for early, late in zip(before, after, strict=False))
-        assert len(spent) > 1 and spent[-2] > 0.25 * sum(spent), (
+        # A kernel on one thread leaves the others at 0; how evenly two share is the machine's affair.
+        assert len(spent) > 1 and spent[-2] > 0.1 * sum(spent), (
             f"{question['name']} of {x.size} elements with two threads: their CPU times were "
             f"{', '.join(f'{s * 1e3:.1f} ms' for s in spent)}; loop over the blocks with prange"
         )
