@@ -1,6 +1,6 @@
 """What a test author imports. Tests run in a trusted process and reach student code by `student`."""
 
-from autograder.testing.compare import assert_close, assert_equal, finite_difference
+from autograder.testing.compare import Hint, assert_close, assert_equal, finite_difference
 from autograder.testing.marks import reported_by_worker, speed
 from autograder.testing.records import Measure
 from autograder.testing.student import (
@@ -15,6 +15,7 @@ from autograder.testing.student import (
 from autograder.testing.timing import Race, race, race_score, score_ratio
 
 __all__ = [
+    "Hint",
     "Measure",
     "Memory",
     "Race",

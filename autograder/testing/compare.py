@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What to try, by what is wrong: only the part that may fit is shown. A str is `values`.
+
+    values: numbers that are off; not_finite: NaN or infinite where numbers are expected (else
+    `values`); shape: another shape, or no array; dtype: another dtype; sign: each wrong entry is
+    minus what is expected.
+    """
+
+    values: str = ""
+    shape: str = ""
+    dtype: str = "keep the dtype of the inputs: float32 gives float32 (np.float64 numbers widen it)"
+    not_finite: str = ""
+    sign: str = "the sizes are right: a minus sign is missing, or one too many"
 
 
 def assert_close(
@@ -15,7 +32,7 @@ def assert_close(
     rtol: float = 1e-5,
     atol: float = 1e-8,
     name: str = "result",
-    hint: str = "",
+    hint: Hint | str = "",
     same_dtype: bool = False,
 ) -> None:
     """Assert |actual - expected| <= atol + rtol * |expected| elementwise, shapes equal.
@@ -23,15 +40,16 @@ def assert_close(
     NaN equals NaN and an infinity its own sign only. `actual` is what came from the student: any
     plain value; a value of the wrong kind fails with a message, never with a TypeError.
     """
+    hint = as_hint(hint)
     wanted = np.asarray(expected)
-    got = as_array(actual, name, wanted.shape, hint)
+    got = as_array(actual, name, wanted.shape, hint.shape)
     if got.shape != wanted.shape:
         raise AssertionError(
-            _lines(f"{name} has shape {got.shape}, expected {wanted.shape}", hint)
+            _lines(f"{name} has shape {got.shape}, expected {wanted.shape}", hint.shape)
         )
     if same_dtype and got.dtype != wanted.dtype:
         raise AssertionError(
-            _lines(f"{name} has dtype {got.dtype}, expected {wanted.dtype}", hint)
+            _lines(f"{name} has dtype {got.dtype}, expected {wanted.dtype}", hint.dtype)
         )
     if wanted.size == 0:
         return
@@ -48,15 +66,18 @@ def assert_close(
     raise AssertionError(_difference(name, got, wanted, right, difference, tolerance, hint))
 
 
-def assert_equal(actual: Any, expected: Any, *, name: str = "result", hint: str = "") -> None:
+def assert_equal(
+    actual: Any, expected: Any, *, name: str = "result", hint: Hint | str = ""
+) -> None:
     """Assert exact equality of arrays (bit for bit, dtype aside), or of plain nested values."""
+    hint = as_hint(hint)
     if isinstance(expected, np.generic):  # a worker sends plain numbers
         expected = expected.item()
     if isinstance(expected, np.ndarray):
-        got = as_array(actual, name, expected.shape, hint)
+        got = as_array(actual, name, expected.shape, hint.shape)
         if got.shape != expected.shape:
             raise AssertionError(
-                _lines(f"{name} has shape {got.shape}, expected {expected.shape}", hint)
+                _lines(f"{name} has shape {got.shape}, expected {expected.shape}", hint.shape)
             )
         right = got == expected
         if expected.dtype.kind == "f" and got.dtype.kind == "f":
@@ -71,7 +92,7 @@ def assert_equal(actual: Any, expected: Any, *, name: str = "result", hint: str 
     if isinstance(expected, (list, tuple)) and isinstance(actual, (list, tuple)):
         if len(actual) != len(expected):
             raise AssertionError(
-                _lines(f"{name} has {len(actual)} entries, expected {len(expected)}", hint)
+                _lines(f"{name} has {len(actual)} entries, expected {len(expected)}", hint.values)
             )
         for place, (one, other) in enumerate(zip(actual, expected, strict=True)):
             assert_equal(one, other, name=f"{name}[{place}]", hint=hint)
@@ -84,8 +105,13 @@ def assert_equal(actual: Any, expected: Any, *, name: str = "result", hint: str 
     plain = not isinstance(expected, (dict, np.ndarray)) and type(actual) is type(expected)
     if not plain or actual != expected:
         raise AssertionError(
-            _lines(f"{name} is {shown(actual)}, expected {shown(expected)}", hint)
+            _lines(f"{name} is {shown(actual)}, expected {shown(expected)}", hint.values)
         )
+
+
+def as_hint(hint: Hint | str) -> Hint:
+    """A plain text is about values that are off."""
+    return Hint(values=hint) if isinstance(hint, str) else hint
 
 
 def as_array(value: Any, name: str, shape: tuple[int, ...], hint: str = "") -> np.ndarray:
@@ -132,9 +158,21 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+def described(value: Any) -> str:
+    """A plain value as an argument of a call: small arrays with their values."""
+    if isinstance(value, np.ndarray):
+        return str(value.tolist()) if value.size <= 8 else f"<{value.dtype} {value.shape}>"
+    if isinstance(value, dict):
+        inside = [f"{key!r}: {described(entry)}" for key, entry in value.items()]
+        return "{" + ", ".join(inside) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(described, value[:8])) + (", …]" if len(value) > 8 else "]")
+    return shown(value)
+
+
 def _difference(
     name: str, got: np.ndarray, wanted: np.ndarray, right: np.ndarray, difference: np.ndarray,
-    tolerance: str, hint: str,
+    tolerance: str, hint: Hint,
 ) -> str:  # fmt: skip
     wrong = ~right
     first = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
@@ -150,23 +188,27 @@ def _difference(
         lines.append(f"largest error {finite[worst]:.3g} at {list(worst)} ({tolerance})")
     else:
         lines.append(f"the errors are NaN or infinite ({tolerance})")
-    note = _pattern(got, wanted, wrong)
-    return _lines("\n".join(lines + ([note] if note else [])), hint)
+    note, advice = _pattern(got, wanted, wrong, hint)
+    return _lines("\n".join(lines + ([note] if note else [])), advice)
 
 
-def _pattern(got: np.ndarray, wanted: np.ndarray, wrong: np.ndarray) -> str:
-    """What the error looks like, where it looks like something."""
+def _pattern(
+    got: np.ndarray, wanted: np.ndarray, wrong: np.ndarray, hint: Hint
+) -> tuple[str, str]:
+    """What the error looks like, where it looks like something; and the hint that may fit it."""
     if not np.isfinite(got[wrong].astype(np.float64)).any():
-        return "every wrong entry is NaN or infinite"
+        return "every wrong entry is NaN or infinite", hint.not_finite or hint.values
     if wrong.all() and not got.any():
-        return "every entry is 0"
+        return "every entry is 0", hint.values
     with np.errstate(all="ignore"):
         ratio = got[wrong].astype(np.float64) / wanted[wrong].astype(np.float64)
-    if ratio.size < 2 or not np.isfinite(ratio).all() or abs(ratio[0] - 1) < 1e-3:
-        return ""
-    if np.ptp(ratio) < 1e-3 * abs(ratio[0]):
-        return f"every wrong entry is {ratio[0]:.4g} times what is expected"
-    return ""
+    if not np.isfinite(ratio).all() or abs(ratio[0] - 1) < 1e-3:
+        return "", hint.values
+    if np.abs(ratio + 1).max() < 1e-3:
+        return "every wrong entry is -1 times what is expected", hint.sign
+    if ratio.size > 1 and np.ptp(ratio) < 1e-3 * abs(ratio[0]):
+        return f"every wrong entry is {ratio[0]:.4g} times what is expected", hint.values
+    return "", hint.values
 
 
 def _number(value: Any) -> str:

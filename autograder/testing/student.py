@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,10 @@ from typing import Any
 import hypothesis
 
 from autograder.sandbox import host
-from autograder.testing.records import Frame, Measure, SourceLine
+from autograder.testing.compare import described, shown
+from autograder.testing.frames import frames_with_source
+from autograder.testing.records import Frame, Measure
 
-CONTEXT_LINES = 2
-MAX_FRAMES = 50
-_DEF = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w{1,120})")
 _SIGNAL_HINTS = {
     "SIGSEGV": "memory was touched that is not yours (an index out of range in compiled code?)",
     "SIGXCPU": "the limit on CPU time was reached",
@@ -60,6 +59,11 @@ class StudentRaised(StudentError):
         """Whether this is a stub that was not filled in."""
         return self.type_name == "NotImplementedError"
 
+    @property
+    def at_import(self) -> bool:
+        """Whether it arose while a file was imported: no case of a test has to do with it."""
+        return "SyntaxError" in self.bases or [f.function for f in self.frames[-1:]] == ["<module>"]
+
 
 class StudentCrashed(StudentError):
     """The process died before it answered."""
@@ -99,6 +103,12 @@ class Memory:
 def driver_name(driver: Callable[..., Any]) -> str:
     """`module:function` of a staff driver."""
     return f"{driver.__module__}:{driver.__name__}"
+
+
+def described_call(driver: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+    """A call as one would write it, small arrays with their values."""
+    inside = ", ".join(f"{name}={described(value)}" for name, value in arguments.items())
+    return f"{driver.__name__}({inside})"
 
 
 class Student:
@@ -148,29 +158,68 @@ class Student:
         return value
 
     def raises(
-        self, driver: Callable[..., Any], expected: str, match: str | None = None, **arguments: Any
+        self, driver: Callable[..., Any], expected: str, naming: str = "", **arguments: Any
     ) -> StudentRaised:
         """Assert that the driver raises `expected` (the name of a class or of one of its bases).
 
-        A NotImplementedError never counts, so a stub can't pass by raising.
+        naming: a word or number that the exception's text must hold. A NotImplementedError never
+        counts, so a stub can't pass by raising. What fails shows the arguments.
         """
+        asked = f"\nthe call: {described_call(driver, arguments)}"
         try:
             value = self.run(driver, **arguments)
         except StudentRaised as error:
             if error.unfinished:
                 raise
             if expected not in error.bases:
-                error.message = f"expected a {expected}, but this was raised: {error.message}"
+                error.message = f"expected a {expected}, but this was raised: {error.message}{asked}"
                 raise
-            if match is not None and not re.search(match, error.text):
+            if naming and not re.search(rf"(?<!\w){re.escape(naming)}(?!\w)", error.text):
                 raise AssertionError(
-                    f"the {expected} should say something that matches {match!r}, "
-                    f"it says: {error.text!r}"
+                    f"the {expected} should name {naming}; it says: {error.text!r}{asked}"
                 ) from None
             self.answers += 1
             return error
-        kind = type(value).__name__
-        raise AssertionError(f"expected a {expected}, but a result came back (a {kind})")
+        raise AssertionError(f"expected a {expected}, but this came back: {shown(value)}{asked}")
+
+    def run_cases(
+        self, driver: Callable[..., Any], cases: Sequence[Any], label: Callable[[Any], str],
+        argument: str = "cases", **arguments: Any,
+    ) -> list[Any]:  # fmt: skip
+        """The driver's results for all cases, sent as one call: one result for each.
+
+        Where that call raises or crashes, the cases are sent one by one to find the first that
+        does, and `label` of it heads the message. A time-out is not repeated.
+        """
+        try:
+            results = self.run(driver, **{argument: list(cases)}, **arguments)
+        except (StudentRaised, StudentCrashed) as error:
+            if isinstance(error, StudentRaised) and (error.unfinished or error.at_import):
+                raise
+            raise self._culprit(error, driver, cases, label, argument, arguments) from None
+        if not isinstance(results, list) or len(results) != len(cases):
+            raise AssertionError(f"not one answer for each of {len(cases)} questions")
+        return results
+
+    def _culprit(
+        self, error: StudentError, driver: Callable[..., Any], cases: Sequence[Any],
+        label: Callable[[Any], str], argument: str, arguments: Mapping[str, Any],
+    ) -> StudentError:  # fmt: skip
+        """`error`, or the one that the first failing case gives by itself, with that case named."""
+        worker = self._start_worker()
+        self._workers.append(worker)
+        for case in cases:
+            try:
+                with self._translated():
+                    worker.call(
+                        driver_name(driver), {argument: [case], **arguments},
+                        timeout=self.seconds(None), **self._head,
+                    )  # fmt: skip
+            except StudentError as found:
+                found.message = f"{label(case)}: {found.message}"
+                return found
+        error.message += f" (in one call of {len(cases)} cases; none of them fails by itself)"
+        return error
 
     def session(self, driver: Callable[..., Any], **arguments: Any) -> Session:
         """Keep the driver's result in the worker, as an object whose methods can be called."""
@@ -305,56 +354,6 @@ class Session:
         """Resident memory of the worker now, by the kernel's account."""
         with self._student._translated():
             return self._student.worker.resident_bytes()
-
-
-def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
-    """Frames as the worker sent them, checked, with the source lines read from the overlay here."""
-    frames = []
-    for entry in raw[:MAX_FRAMES] if isinstance(raw, list) else []:
-        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
-            continue
-        try:
-            path = (overlay / entry[0]).resolve()
-            inside = path.is_relative_to(overlay.resolve()) and path.is_file()
-        except (OSError, ValueError):  # a name too long, or one that no file can have
-            continue
-        if inside and type(entry[1]) is int:
-            text = path.read_text(encoding="utf-8", errors="replace")
-            source = source_around(text, entry[1])
-            if any(line.current for line in source):
-                function = enclosing_function(text, entry[1])
-                file = str(path.relative_to(overlay.resolve()))
-                frames.append(Frame(file=file, line=entry[1], function=function, source=source))
-    return frames
-
-
-def enclosing_function(text: str, line: int) -> str:
-    """The function around a line, read from the text: the worker's word is not taken for it.
-
-    By indentation, not by parsing: a hostile file must not reach a parser here.
-    """
-    lines = text.splitlines()[:line]
-    if found := _DEF.match(lines[-1]):
-        return found[2]
-    depth = len(lines[-1]) - len(lines[-1].lstrip())
-    for candidate in reversed(lines):
-        code = candidate.lstrip()
-        if not code or code[0] in ")]}#" or len(candidate) - len(code) >= depth:
-            continue
-        if found := _DEF.match(candidate):
-            return found[2]
-        depth = len(candidate) - len(code)
-    return "<module>"
-
-
-def source_around(text: str, line: int) -> list[SourceLine]:
-    """The lines around `line` of a file's text."""
-    lines = text.splitlines()
-    first, last = max(1, line - CONTEXT_LINES), min(len(lines), line + CONTEXT_LINES)
-    return [
-        SourceLine(number=n, text=lines[n - 1][:400], current=n == line)
-        for n in range(first, last + 1)
-    ]
 
 
 def _short(text: Any, length: int) -> str:

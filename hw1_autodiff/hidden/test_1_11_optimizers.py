@@ -29,7 +29,7 @@ def _path(student, rng, optimizer, options, theirs, parameters, gradients, **how
         lambda leaves: getattr(torch.optim, optimizer)(leaves, 0.05, **theirs), parameters,
         gradients,
     )  # fmt: skip
-    assert_same_path(got, expected, rtol=1e-9, atol=1e-12, hint=f"{optimizer} with {options}")
+    assert_same_path(got, expected, rtol=1e-9, atol=1e-12, about=f"{optimizer} with {options}")
 
 
 @number("1.11")

@@ -66,7 +66,7 @@ def test_numbers_on_either_side(student, rng):
             assert_close(reply["value"], values[place], name=name, **close)
             expected = upstream * slopes[place]
             assert_close(reply["gradient"], expected, name=f"gradient of {name}", **close)
-        assert len(replies) == len(values)
+        assert len(replies) == len(values), "not one answer for each expression"
 
 
 @number("1.5")

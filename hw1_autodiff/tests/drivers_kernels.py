@@ -44,7 +44,7 @@ def _layout_answer(
         else:
             found = getattr(module, function)(layout, argument)
     except (ValueError, IndexError) as error:
-        return {"error": [base.__name__ for base in type(error).__mro__]}
+        return {"error": [base.__name__ for base in type(error).__mro__], "text": str(error)[:300]}
     elements = module.as_array(np.arange(size), found)
     return {
         "shape": list(found.shape), "strides": list(found.strides), "offset": found.offset,

@@ -112,30 +112,38 @@ def check_layouts(student: Any, bases: list[Base], questions: list[Any], answers
     questions: (function, argument). An answer that is an exception class asks for an exception.
     """
     asked = [b.question(*q) for b, q in zip(bases, questions, strict=True)]
-    replies = student.run(drivers.layouts, cases=asked)
-    assert isinstance(replies, list) and len(replies) == len(asked), "not one answer per question"
+    replies = student.run_cases(drivers.layouts, asked, named)
     for base, question, reply, answer in zip(bases, questions, replies, answers, strict=True):
         check_layout(f"{described(*question)} of {base}", base, reply, answer)
+
+
+def named(asked: dict[str, Any]) -> str:
+    """A question, as the driver takes it, with the layout it is about."""
+    layout = f"shape {tuple(asked['shape'])}, strides {tuple(asked['strides'])}"
+    return f"{described(asked['function'], asked['argument'])} of {layout}"
 
 
 def described(function: str, argument: Any) -> str:
     """A question as a student would write it."""
     if function == "slice_layout":
         return f"slice_layout(…, {made_key(argument)!r})"
-    return f"{function}(…, {argument})"
+    if function == "chain":
+        return ", then ".join(described(name, step) for name, step in argument)
+    return f"{function}(…)" if argument is None else f"{function}(…, {argument})"
 
 
 def check_layout(label: str, base: Base, reply: Any, answer: Any) -> None:
     """Compare one reply with numpy's array over the same buffer, or with the exception to raise."""
-    assert isinstance(reply, dict), "not an answer"
+    assert isinstance(reply, dict), f"{label}: not an answer"
     if isinstance(answer, type):
         assert "error" in reply, f"{label} should raise {answer.__name__}, but a layout came back"
         assert answer.__name__ in reply["error"], (
-            f"{label} should raise {answer.__name__}, it raised {reply['error'][0]}"
+            f"{label} should raise {answer.__name__}, it raised {reply['error'][0]}: {reply['text']}"
         )
         return
     assert "error" not in reply, (
-        f"{label} should be a layout of shape {answer.shape}, it raised {reply.get('error')[0]}"
+        f"{label} should be a layout of shape {answer.shape}, it raised "
+        f"{reply.get('error', [''])[0]}: {reply.get('text')}"
     )
     assert_equal(list(reply["shape"]), list(answer.shape), name=f"{label}: shape")
     assert_equal(reply["elements"], np.array(answer), name=f"{label}: the elements it picks")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autograder.testing import assert_close, assert_equal
+from autograder.testing import Hint, assert_close, assert_equal
 
 # float32 arithmetic in another order than ours; float64 to rounding.
 TOLERANCES = {"float32": (2e-4, 2e-5), "float64": (1e-9, 1e-10)}
@@ -107,29 +107,41 @@ def check_cases(
     student: Any,
     driver: Callable[..., Any],
     cases: Sequence[Case],
-    hint: str = "",
+    hint: Hint | str | Callable[[Case], Hint | str] = "",
+    value_hint: Hint | str = "",
     float32_rtol: float = TOLERANCES["float32"][0],
 ) -> None:
-    """Ask all cases in one call and compare values, gradients, dtypes, and inputs left alone."""
-    replies = student.run(driver, questions=[case.question for case in cases])
-    assert isinstance(replies, list) and len(replies) == len(cases), "not one answer per question"
+    """Ask all cases in one call and compare values, gradients, dtypes, and inputs left alone.
+
+    hint: what to try where a gradient is wrong, perhaps other things for other cases; value_hint:
+    where the value is.
+    """
+    by_question = {id(case.question): case.label for case in cases}
+    replies = student.run_cases(
+        driver, [case.question for case in cases], lambda question: by_question[id(question)],
+        argument="questions",
+    )  # fmt: skip
     for case, reply in zip(cases, replies, strict=True):
-        check_case(case, reply, hint, float32_rtol)
+        advice = hint(case) if callable(hint) else hint
+        check_case(case, reply, advice, value_hint, float32_rtol)
 
 
 def check_case(
-    case: Case, reply: Any, hint: str = "", float32_rtol: float = TOLERANCES["float32"][0]
-) -> None:
+    case: Case, reply: Any, hint: Hint | str = "", value_hint: Hint | str = "",
+    float32_rtol: float = TOLERANCES["float32"][0],
+) -> None:  # fmt: skip
     """Compare one reply of `drivers_operations.answer` with what is expected."""
-    assert isinstance(reply, dict), "not an answer"
+    assert isinstance(reply, dict), f"{case.label}: not an answer"
     rtol, atol = TOLERANCES[case.value.dtype.name]
     if case.value.dtype == np.float32:
         rtol = float32_rtol
     label = case.label
     close = {"rtol": rtol, "atol": atol, "same_dtype": True}
-    assert_close(reply.get("value"), case.value, name=f"{label}: value", **close)
+    assert_close(reply.get("value"), case.value, name=f"{label}: value", hint=value_hint, **close)
     gradients = reply.get("gradients")
-    assert isinstance(gradients, list) and len(gradients) == len(case.gradients), "not an answer"
+    assert isinstance(gradients, list) and len(gradients) == len(case.gradients), (
+        f"{label}: not one gradient for each input"
+    )
     for place, (got, expected) in enumerate(zip(gradients, case.gradients, strict=True)):
         name = f"{label}: gradient of input {place}"
         if expected is None:

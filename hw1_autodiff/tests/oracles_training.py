@@ -103,15 +103,15 @@ def dense(given: Any) -> np.ndarray:
 
 
 def assert_same_path(
-    got: Any, expected: list[list[np.ndarray]], *, rtol: float, atol: float = 0.0, hint: str = ""
+    got: Any, expected: list[list[np.ndarray]], *, rtol: float, atol: float = 0.0, about: str
 ) -> None:
     """Compare parameters step by step, so that the first wrong step is named."""
-    assert len(got) == len(expected), f"{len(got)} steps came back, expected {len(expected)}"
+    assert len(got) == len(expected), f"{about}: {len(got)} steps came back, expected {len(expected)}"
     for step, (ours, theirs) in enumerate(zip(got, expected, strict=True), 1):
         for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             assert_close(
-                one, other, rtol=rtol, atol=atol, name=f"parameter {place} after step {step}",
-                hint=hint,
+                one, other, rtol=rtol, atol=atol,
+                name=f"{about}: parameter {place} after step {step}",
             )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def test_sgd_follows_torch(student, rng):
             lambda leaves, options=options: torch.optim.SGD(leaves, 0.1, **options), parameters,
             gradients, rates,
         )  # fmt: skip
-        assert_same_path(got, expected, rtol=1e-9, atol=1e-12, hint=f"SGD with {options}")
+        assert_same_path(got, expected, rtol=1e-9, atol=1e-12, about=f"SGD with {options}")
 
 
 @number("1.11")
@@ -70,7 +70,7 @@ def test_adamw_follows_torch(student, rng):
         exact = dtype == np.float64
         assert_same_path(
             got, expected, rtol=1e-9 if exact else 1e-6, atol=1e-12 if exact else 2e-6,
-            hint=f"AdamW with {options} in {np.dtype(dtype)}",
+            about=f"AdamW with {options} in {np.dtype(dtype)}",
         )  # fmt: skip
 
 
@@ -87,8 +87,8 @@ def test_clipping_scales_all_gradients_by_one_factor(student, rng):
         assert after[1] is None, "a parameter without gradient got one"
         for place in (0, 2):
             assert_close(
-                after[place], gradients[place] * factor, rtol=1e-9, name=f"gradient {place}",
-                hint=f"norm {norm:.4g}, max_norm {max_norm:.4g}",
+                after[place], gradients[place] * factor, rtol=1e-9,
+                name=f"gradient {place} of norm {norm:.4g}, clipped to {max_norm:.4g}",
             )  # fmt: skip
 
 

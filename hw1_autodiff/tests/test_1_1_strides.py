@@ -10,6 +10,7 @@ from layout_cases import (
     check_layouts,
     contiguous,
     made_key,
+    named,
     random_base,
     random_key,
     random_shape_of,
@@ -26,7 +27,7 @@ def test_contiguous_strides_are_those_of_row_major_order(student, rng):
     shapes += [tuple(int(n) for n in rng.integers(1, 7, rng.integers(1, 6))) for _ in range(20)]
     bases = [contiguous(shape) for shape in shapes]
     asked = [base.question("contiguous_strides") for base in bases]
-    for shape, got in zip(shapes, student.run(drivers.layouts, cases=asked), strict=True):
+    for shape, got in zip(shapes, student.run_cases(drivers.layouts, asked, named), strict=True):
         expected = [s // 8 for s in np.empty(shape).strides]
         assert_equal(got, expected, name=f"contiguous_strides({shape})", hint="count elements")
 
@@ -38,7 +39,7 @@ def test_is_contiguous_agrees_with_numpy(student, rng):
     bases = [random_base(rng) for _ in range(80)] + [contiguous(s) for s in ((2, 3), (4,), (2, 0))]
     bases += [Base((3, 1, 2), (2, 77, 1)), Base((1, 4), (1, 1)), Base((2, 3), (0, 1)), Base((), ())]
     asked = [base.question("is_contiguous") for base in bases]
-    for base, got in zip(bases, student.run(drivers.layouts, cases=asked), strict=True):
+    for base, got in zip(bases, student.run_cases(drivers.layouts, asked, named), strict=True):
         assert_equal(got, base.array.flags.c_contiguous, name=f"is_contiguous of {base}")
 
 

@@ -70,6 +70,24 @@ def test_no_array_of_others_is_written_to(student, rng):
 
 
 @number("1.4")
+@weight(0.5)
+def test_a_missing_gradient_stops_there(student, rng):
+    """An operation that returns None for an input passes nothing on to it."""
+    x = rng.standard_normal(3)
+    hint = "None means that nothing flows along this edge: skip it; a tensor may get no gradient"
+    for name, program in (
+        ("two paths, one of them blocked", [["Blocked", 0], ["Identity", 0], ["Add", 2, 3]]),
+        ("a path blocked at the leaf", [["Blocked", 1], ["Add", 0, 2]]),
+        ("a path blocked above an operation", [["Identity", 1], ["Blocked", 2], ["Add", 0, 3]]),
+    ):
+        got, _ = student.run(
+            drivers.evaluate_program, program=program, leaves=[x, x], wanted=[True, True]
+        )
+        assert_close(got[0], np.ones(3), name=f"{name}: the grad over the open path", hint=hint)
+        assert got[1] is None, f"{name}: nothing arrives at leaf 1, so its grad stays None"
+
+
+@number("1.4")
 @weight(1.5)
 def test_a_long_chain_needs_no_recursion(student, rng):
     """A chain of 50,000 operations works."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from autograder.testing import assert_close, assert_equal, finite_difference
+from autograder.testing import Hint, assert_close, assert_equal, finite_difference
 
 
 def message(check, *arguments, **options) -> str:
@@ -25,14 +25,33 @@ def message(check, *arguments, **options) -> str:
 
 @pytest.mark.parametrize("check", [assert_close, assert_equal])
 def test_a_wrong_shape_is_named_with_the_one_expected(check):
-    text = message(check, np.zeros((2, 3)), np.zeros((3, 2)), name="grad", hint="transpose")
+    hint = Hint(values="divide", shape="transpose")
+    text = message(check, np.zeros((2, 3)), np.zeros((3, 2)), name="grad", hint=hint)
     assert text == "grad has shape (2, 3), expected (3, 2)\nhint: transpose"
+    text = message(check, np.zeros((2, 3)), np.zeros((3, 2)), name="grad", hint="divide")
+    assert text == "grad has shape (2, 3), expected (3, 2)"
 
 
 def test_a_wrong_dtype_counts_only_where_it_is_asked():
     assert_close(np.float32([1]), np.float64([1]))
     text = message(assert_close, np.float32([1]), np.float64([1]), same_dtype=True)
-    assert text == "result has dtype float32, expected float64"
+    assert text.startswith("result has dtype float32, expected float64\nhint: keep the dtype")
+
+
+def test_a_hint_about_values_is_shown_for_wrong_values_only():
+    """Each way to be wrong has its own hint: a sign, an infinity, a dtype are no wrong slope."""
+    wanted = np.array([1.0, 2.0, 4.0])
+    hint = Hint(values="slope", shape="axes", dtype="kind", not_finite="overflow", sign="minus")
+    for got, advice in (
+        (wanted + [0, 0.5, 0], "slope"), (np.zeros(3), "slope"), (2 * wanted, "slope"),
+        (wanted[:2], "axes"), (None, "axes"), (wanted.astype(np.float32), "kind"),
+        (wanted * np.nan, "overflow"), (np.array([1.0, np.inf, 4.0]), "overflow"),
+        (-wanted, "minus"), (wanted * [1, -1, 1], "minus"), (wanted * [2, -1, 1], "slope"),
+    ):  # fmt: skip
+        text = message(assert_close, got, wanted, hint=hint, same_dtype=True)
+        assert text.splitlines()[-1] == f"hint: {advice}"
+    assert message(assert_close, wanted * np.nan, wanted, hint="slope").endswith("hint: slope")
+    assert "minus sign" in message(assert_close, -wanted, wanted, hint="slope")
 
 
 def test_first_wrong_index_counts_and_largest_error_are_named():
@@ -93,7 +112,8 @@ def test_nan_and_infinities_equal_only_themselves(got, wanted):
 @pytest.mark.parametrize("value", [None, "text", [1.0, 2.0], (1.0,), {"a": 1.0}, b"raw"])
 def test_another_kind_of_value_is_shown_with_the_shape_expected(value):
     for check in (assert_close, assert_equal):
-        text = message(check, value, np.zeros((2,)), name="loss", hint="return an array")
+        hint = Hint(shape="return an array")
+        text = message(check, value, np.zeros((2,)), name="loss", hint=hint)
         assert text == f"loss is {value!r}, expected an array of shape (2,)\nhint: return an array"
 
 

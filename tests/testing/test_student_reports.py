@@ -8,16 +8,9 @@ from pathlib import Path
 import pytest
 
 from autograder.sandbox.host import WorkerDied, WorkerRaised
+from autograder.testing.frames import enclosing_function, frames_with_source, source_around
 from autograder.testing.records import TestRecord
-from autograder.testing.student import (
-    Student,
-    StudentCrashed,
-    StudentError,
-    StudentRaised,
-    enclosing_function,
-    frames_with_source,
-    source_around,
-)
+from autograder.testing.student import Student, StudentCrashed, StudentError, StudentRaised
 
 
 def driver() -> None:

@@ -1,0 +1,63 @@
+"""Frames in the student's own files: checked here, with their source lines from the overlay."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from autograder.testing.records import Frame, SourceLine
+
+CONTEXT_LINES = 2
+MAX_FRAMES = 50
+_DEF = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w{1,120})")
+
+
+def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
+    """Frames as the worker sent them, checked, with the source lines read from the overlay here."""
+    frames = []
+    for entry in raw[:MAX_FRAMES] if isinstance(raw, list) else []:
+        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)):
+            continue
+        try:
+            path = (overlay / entry[0]).resolve()
+            inside = path.is_relative_to(overlay.resolve()) and path.is_file()
+        except (OSError, ValueError):  # a name too long, or one that no file can have
+            continue
+        if inside and type(entry[1]) is int:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            source = source_around(text, entry[1])
+            if any(line.current for line in source):
+                function = enclosing_function(text, entry[1])
+                file = str(path.relative_to(overlay.resolve()))
+                frames.append(Frame(file=file, line=entry[1], function=function, source=source))
+    return frames
+
+
+def enclosing_function(text: str, line: int) -> str:
+    """The function around a line, read from the text: the worker's word is not taken for it.
+
+    By indentation, not by parsing: a hostile file must not reach a parser here.
+    """
+    lines = text.splitlines()[:line]
+    if found := _DEF.match(lines[-1]):
+        return found[2]
+    depth = len(lines[-1]) - len(lines[-1].lstrip())
+    for candidate in reversed(lines):
+        code = candidate.lstrip()
+        if not code or code[0] in ")]}#" or len(candidate) - len(code) >= depth:
+            continue
+        if found := _DEF.match(candidate):
+            return found[2]
+        depth = len(candidate) - len(code)
+    return "<module>"
+
+
+def source_around(text: str, line: int) -> list[SourceLine]:
+    """The lines around `line` of a file's text."""
+    lines = text.splitlines()
+    first, last = max(1, line - CONTEXT_LINES), min(len(lines), line + CONTEXT_LINES)
+    return [
+        SourceLine(number=n, text=lines[n - 1][:400], current=n == line)
+        for n in range(first, last + 1)
+    ]
