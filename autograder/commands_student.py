@@ -17,6 +17,7 @@ from autograder.course.assignment import Assignment
 from autograder.course.intake import SubmissionError, own_files
 from autograder.course.submit import SubmitError, make_submission_zip
 from autograder.sandbox.host import REPOSITORY
+from autograder.testing.manifest import build_manifest
 
 
 @cli.command()
@@ -39,7 +40,7 @@ def test(homework: Assignment, keyword: str, seed: int | None, out: Path | None)
 
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("homework", type=HOMEWORK)
-@click.argument("keyword", default="")
+@click.argument("keyword", default="", required=False)
 @click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
 def debug(homework: Assignment, keyword: str, pytest_options: tuple[str, ...]) -> None:
     """Run public tests in one process, so that a breakpoint() in your code opens the debugger.
@@ -48,9 +49,14 @@ def debug(homework: Assignment, keyword: str, pytest_options: tuple[str, ...]) -
     in the message.
     KEYWORD chooses tests as pytest's -k; further options go to pytest. Without any, --pdb is on.
     """
+    if not keyword:
+        example = build_manifest(homework, include_hidden=False)[0].test.rpartition("::")[2]
+        raise click.ClickException(
+            f"name the test to debug, for example: make debug HW={homework.name} K={example}"
+        )
     with tempfile.TemporaryDirectory(prefix="llm-systems-debug-") as folder:
         job = Job(homework, homework.root, Path(folder), hidden=False, expression=keyword,
-                  transport="inprocess", extra=pytest_options or ["--pdb"])  # fmt: skip
+                  transport="inprocess", extra=["-rs", *(pytest_options or ["--pdb"])])  # fmt: skip
         job.prepare()
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *job.arguments()],

@@ -79,6 +79,16 @@ def test_a_homework_imports_only_its_own_package_and_the_testing_room():
                 assert found[1] == ".testing", f"{path} imports autograder{found[1]}"
 
 
+@pytest.mark.parametrize(
+    "path", sorted(project_files("hw*/tests/*.py", "hw*/hidden/*.py")), ids=lambda p: p.name
+)
+def test_every_assertion_of_a_homework_has_a_message(path):
+    """Students see the message alone: pytest's rewriting of assertions is off for them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assert):
+            assert node.msg is not None, f"{path.relative_to(ROOT)}:{node.lineno} says nothing"
+
+
 def test_texts_name_no_machine():
     """No path of a person's machine and no registry's host stands in a committed file."""
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)

@@ -39,6 +39,7 @@ class Grading:
     layers: str = "landlock,seccomp"
     minutes: float | None = None
     on_start: Callable[[list[ManifestEntry]], None] | None = None
+    on_chosen: Callable[[list[str]], None] | None = None
     on_record: Callable[[TestRecord], None] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -101,7 +102,9 @@ def grade_files(
         work.chmod(0o711)
         job = make_job(assignment, submission, work, how)
         limit = 60 * (how.minutes or assignment.needs.minutes) - (time.monotonic() - started)
-        outcome = run_tests(job, deadline_seconds=limit, on_record=how.on_record)
+        outcome = run_tests(
+            job, deadline_seconds=limit, on_record=how.on_record, on_chosen=how.on_chosen
+        )
         fault = outcome.fault or _cut_short(outcome, manifest, how)
         if outcome.out_of_time:
             notes.append("time for grading ran out: tests that were not reached score 0")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from autograder.course.assignment import Assignment
 from autograder.sandbox.host import REPOSITORY
-from autograder.testing.records import TestRecord, read_records, record_path
+from autograder.testing.records import TestRecord, read_chosen, read_records, record_path
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM", "SYSTEMROOT", "LLM_SYSTEMS_DATA",
@@ -70,6 +70,7 @@ class Job:
         """pytest's command line, without the program."""
         options = [
             "-p", "autograder.testing.plugin", "-p", "no:cacheprovider", "-p", "no:doctest",
+            "--assert=plain",  # a student reads the test's message, not pytest's view of the test
             "--noconftest", "--import-mode=importlib", "-c", os.devnull,
             f"--rootdir={self.assignment.root}", "-q", "--no-header", "--tb=short",
             f"--homework={self.assignment.root}", f"--overlay={self.overlay}",
@@ -140,8 +141,12 @@ def run_tests(
     *,
     deadline_seconds: float | None = None,
     on_record: Callable[[TestRecord], None] | None = None,
+    on_chosen: Callable[[list[str]], None] | None = None,
 ) -> Outcome:
-    """Run the job to its end or the deadline; `on_record` is called as each test finishes."""
+    """Run the job to its end or the deadline.
+
+    `on_chosen` is called once it is known which tests run, `on_record` as each test finishes.
+    """
     job.prepare()
     started = time.monotonic()
     job.log.touch(mode=0o600)  # it tells of hidden tests
@@ -151,7 +156,7 @@ def run_tests(
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env=environment(job), cwd=job.assignment.root, start_new_session=True,
         )  # fmt: skip
-        watch = _Watch(job.records, on_record)
+        watch = _Watch(job.records, on_record, on_chosen)
         try:
             out_of_time = _wait(process, started, deadline_seconds, watch)
         finally:
@@ -181,13 +186,19 @@ def _wait(
 
 
 class _Watch:
-    """Tells of each new record once."""
+    """Tells once which tests were chosen, and of each new record once."""
 
-    def __init__(self, folder: Path, tell: Callable[[TestRecord], None] | None) -> None:
-        self.folder, self.tell = folder, tell
+    def __init__(
+        self, folder: Path, tell: Callable[[TestRecord], None] | None,
+        tell_chosen: Callable[[list[str]], None] | None,
+    ) -> None:  # fmt: skip
+        self.folder, self.tell, self.tell_chosen = folder, tell, tell_chosen
         self.seen: set[Path] = set()
 
     def look(self) -> None:
+        if self.tell_chosen is not None and (chosen := read_chosen(self.folder)) is not None:
+            self.tell_chosen(chosen)
+            self.tell_chosen = None
         if self.tell is None:
             return
         new = set(self.folder.glob("*.json")) - self.seen

@@ -23,7 +23,8 @@ def shown_grade(
     with ExitStack() as stack:
 
         def start(manifest: list[ManifestEntry]) -> None:
-            how.on_record = stack.enter_context(Progress(manifest)).on_record
+            progress = stack.enter_context(Progress(manifest))
+            how.on_chosen, how.on_record = progress.on_chosen, progress.on_record
 
         how.on_start = start
         if isinstance(submission, Submission):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from autograder.course.assignment import Assignment
@@ -23,6 +23,7 @@ Visibility = Literal["hidden", "after_due_date", "after_published", "visible"]
 
 FAULT_SENTENCE = "This is a fault of the grader, not of your code: tell the staff."
 NOT_REACHED = "the grader did not reach this test"
+_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 _VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
 _MAX_MEASURES = 12
 _MAX_FIGURES = 4
@@ -53,6 +54,7 @@ class TestOutcome:
     figures: tuple[Figure, ...] = ()
     leaderboard: dict[str, Any] | None = None
     staff_detail: str = ""
+    same_as: str = ""  # an earlier test that tells of the same error
 
     @property
     def function(self) -> str:
@@ -151,6 +153,7 @@ def build_report(
         for entry in manifest
         if not (public_only and entry.hidden)
     ]
+    outcomes = _told_once(outcomes)
     tasks = []
     for task in assignment.tasks:
         own = tuple(outcome for outcome in outcomes if outcome.number == task.number)
@@ -183,6 +186,28 @@ def build_report(
         seed=seed,
         grader_fault=clean_text(grader_fault or "", max_characters=4_000),
     )
+
+
+def _told_once(outcomes: Sequence[TestOutcome]) -> list[TestOutcome]:
+    """An error at import fails every test that needs the file: the first tells it, others refer."""
+    first: dict[tuple[str, str, int], TestOutcome] = {}
+    told = []
+    for test in outcomes:
+        if not test.hidden and test.frames and _at_import(test):
+            place = test.frames[-1]
+            teller = first.setdefault((test.exception, place.file, place.line), test)
+            if teller is not test:
+                words = f"{test.exception} in {place.file}, line {place.line}"
+                test = replace(
+                    test, frames=(), same_as=teller.test,
+                    message=f"{words}: the same as in {teller.function} (task {teller.number})",
+                )  # fmt: skip
+        told.append(test)
+    return told
+
+
+def _at_import(test: TestOutcome) -> bool:
+    return test.exception in _SYNTAX or test.frames[-1].function == "<module>"
 
 
 def _outcome(entry: ManifestEntry, record: TestRecord | None, redaction: Redaction) -> TestOutcome:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,16 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from autograder.course.assignment import Assignment
 from autograder.reporting.explain import explain
-from autograder.reporting.outcome import (
-    FAULT_SENTENCE,
-    Report,
-    TestOutcome,
-    build_report,
-    points_text,
-)
+from autograder.reporting.outcome import FAULT_SENTENCE, Report, TestOutcome, points_text
 from autograder.reporting.sanitise import clean_text
-from autograder.testing.manifest import ManifestEntry
-from autograder.testing.records import TestRecord, write_atomically
+from autograder.testing.records import write_atomically
 
 OutputFormat = Literal["text", "html", "simple_format", "md", "ansi"]
 Visibility = Literal["hidden", "after_due_date", "after_published", "visible"]
@@ -110,32 +102,6 @@ class Results(_Schema):
         if self.score is None and not any(test.score is not None for test in self.tests or []):
             raise ValueError("a score is needed, at the top or on a test")
         return self
-
-
-def build_results(
-    assignment: Assignment,
-    manifest: Sequence[ManifestEntry],
-    records: Mapping[str, TestRecord],
-    *,
-    notes: Sequence[str] = (),
-    seconds: float = 0.0,
-    seed: int | str | None = None,
-    public_only: bool = False,
-    grader_fault: str | None = None,
-) -> Results:
-    """The results of one grading; the arguments are those of `outcome.build_report`."""
-    return results_of(
-        build_report(
-            assignment,
-            manifest,
-            records,
-            notes=notes,
-            seconds=seconds,
-            seed=seed,
-            public_only=public_only,
-            grader_fault=grader_fault,
-        )
-    )
 
 
 def results_of(report: Report) -> Results:

@@ -47,7 +47,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console = console or make_console()
     console.print(_table(report))
     for note in report.notes:
-        console.print(Text(f"note: {note}"))
+        console.print(Text(f"note: {note}"), soft_wrap=not console.is_terminal)
     if report.reached:
         _print_losses(report, console)
     if report.grader_fault:
@@ -97,6 +97,12 @@ class Progress:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    def on_chosen(self, tests: Sequence[str]) -> None:
+        """Count these tests only: somebody chose them by name or task."""
+        self._entries = {name: e for name, e in self._entries.items() if name in set(tests)}
+        if self._live:
+            self._live.update(self._task, total=len(self._entries))
 
     def on_record(self, record: TestRecord) -> None:
         """Count one test; a record of an unknown test, or a second one, changes nothing."""
@@ -165,20 +171,32 @@ def _state(state: str) -> Text:
 def _print_losses(report: Report, console: Console) -> None:
     lost = [test for test in report.tests() if test.state in ("failed", "partial", "grader fault")]
     unfinished = [test for test in lost if test.exception == _UNFINISHED]
-    detailed = [test for test in lost if test.exception != _UNFINISHED]
+    detailed = [t for t in lost if t.exception != _UNFINISHED and not t.same_as]
     for test in detailed[:MAX_DETAILED]:
         console.print()
         console.print(
             Text(f"{test.number} ", style="bold").append(test.title),
             _state(test.state).append(" (hidden test)" if test.hidden else "", style="dim"),
         )
-        console.print(Padding(_details(test, report.name), (0, 0, 0, 2)))
+        _print_indented(_details(test, report.name), console)
+        if same := [other for other in lost if other.same_as == test.test]:
+            numbers = ", ".join(dict.fromkeys(other.number for other in same))
+            console.print(Text(f"  the same error in {len(same)} other tests of {numbers}"))
     if len(detailed) > MAX_DETAILED:
         console.print(Text(f"\nand {len(detailed) - MAX_DETAILED} more: see the HTML report"))
     if unfinished:
         numbers = list(dict.fromkeys(test.number for test in unfinished))
         console.print(Text(f"\nnot written yet: {', '.join(numbers)}"))
     console.print()
+
+
+def _print_indented(text: Text, console: Console) -> None:
+    """Two columns in; wrapped in a terminal, else line for line, so that commands can be copied."""
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, 2)))
+        return
+    for line in text.split("\n", allow_blank=True):
+        console.print(Text("  ").append(line) if line else Text(), soft_wrap=True)
 
 
 def _details(test: TestOutcome, homework: str) -> Text:

@@ -19,7 +19,7 @@ import pytest
 from autograder.course.assignment import load_assignment
 from autograder.sandbox.host import GraderFault
 from autograder.testing.grading import Run
-from autograder.testing.records import Figure, TestRecord, write_record
+from autograder.testing.records import Figure, TestRecord, write_chosen, write_record
 from autograder.testing.student import Student, StudentError
 
 RUN = pytest.StashKey[Run]()
@@ -190,6 +190,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             ),
         )
         entry.cases += 1
+    folder = session.config.stash[BOARD].folder
+    if folder is not None:
+        write_chosen(folder, entries)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

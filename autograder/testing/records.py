@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Status = Literal["passed", "failed", "skipped"]
 Fault = Literal["none", "student", "grader"]
+_CHOSEN = "chosen"  # beside the records, which end in .json
 
 
 class SourceLine(BaseModel):
@@ -99,6 +101,19 @@ def write_record(folder: Path, record: TestRecord) -> None:
     except ValueError:  # a figure's data may come from student code, and be anything
         text = record.model_copy(update={"figures": [], "leaderboard": None}).model_dump_json()
     write_atomically(record_path(folder, record.test), text)
+
+
+def write_chosen(folder: Path, tests: Iterable[str]) -> None:
+    """Say which tests will run, once pytest has chosen them."""
+    write_atomically(folder / _CHOSEN, json.dumps(sorted(tests)))
+
+
+def read_chosen(folder: Path) -> list[str] | None:
+    """The tests that will run; None before that is known."""
+    try:
+        return json.loads((folder / _CHOSEN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def read_records(folder: Path) -> dict[str, TestRecord]:

@@ -145,6 +145,17 @@ def test_debug_runs_one_process_and_passes_options_on(homework, tmp_path):
     assert call("debug", homework.root, "negate", "-x").exit_code == 1
 
 
+def test_debug_asks_for_a_test_and_says_why_one_was_skipped(homework, capfd):
+    result = call("debug", homework.root, "")
+    assert result.exit_code == 1
+    assert f"make debug HW={homework.name} K=test_" in result.output
+    write_own(homework, "def double(x):\n    return 3 * x\n")
+    path = next((homework.root / "tests").glob("test_9_1*.py"))
+    path.write_text(path.read_text().replace("    x = ", "    student.worker.resident_bytes()\n    x = "))
+    assert call("debug", homework.root, "double").exit_code == 0
+    assert "measured in a process of the code's own" in capfd.readouterr().out
+
+
 def test_gradescope_always_ends_with_0(homework, tmp_path, monkeypatch):
     monkeypatch.setenv("AUTOGRADER_ROOT", str(tmp_path / "root"))
     (tmp_path / "root").mkdir()

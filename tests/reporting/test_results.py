@@ -18,7 +18,7 @@ from autograder.reporting.results import (
     Results,
     ResultsError,
     TestResult,
-    build_results,
+    results_of,
     write_results,
     zero_results,
 )
@@ -80,7 +80,8 @@ def written(tmp_path: Path, results: Results) -> dict[str, Any]:
 
 
 def build(tmp_path: Path, records: dict[str, TestRecord], **more: Any) -> Results:
-    return build_results(samples.assignment(tmp_path), samples.manifest(), records, **more)
+    report = build_report(samples.assignment(tmp_path), samples.manifest(), records, **more)
+    return results_of(report)
 
 
 def test_full_records_score_exactly_100(tmp_path: Path) -> None:
@@ -287,10 +288,10 @@ def test_hostile_text_of_a_megabyte_is_cut_and_cleaned(tmp_path: Path) -> None:
         for test, record in samples.full_records().items()
     }
     public = [entry.model_copy(update={"hidden": False}) for entry in samples.manifest()]
-    results = build_results(
+    report = build_report(
         samples.assignment(tmp_path), public, records, notes=[flood] * 50, grader_fault=flood
     )
-    data = written(tmp_path, results)
+    data = written(tmp_path, results_of(report))
     text = json.dumps(data, ensure_ascii=False)
     assert "\x1b" not in text
     assert "\u202e" not in text

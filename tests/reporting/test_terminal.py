@@ -44,7 +44,10 @@ def test_public_only_says_what_hidden_tests_carry(tmp_path: Path) -> None:
 
 
 def test_every_line_fits_80_columns_and_shows_message_source_and_command(tmp_path: Path) -> None:
-    text = printed(tmp_path, samples.mixed_records())
+    out = console(force_terminal=True, color_system=None)
+    report = build_report(samples.assignment(tmp_path), samples.manifest(), samples.mixed_records())
+    print_report(report, out)
+    text = out.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line.rstrip()) for line in text.split("\n")) <= 80
     for words in (
         "hint: a tensor that is used twice", "> 42 |         if expanded",
@@ -113,6 +116,63 @@ def test_progress_prints_one_plain_line_per_test_into_a_pipe() -> None:
     assert len(lines) == len(samples.mixed_records())
     assert lines[0].startswith("[1/65] 1.1   passed   The forward result of strides")
     assert max(map(len, lines)) <= 80
+
+
+def test_progress_counts_the_chosen_tests() -> None:
+    for more in ({}, {"force_terminal": True}):
+        out = console(**more)
+        records = list(samples.mixed_records().values())[:2]
+        with Progress(samples.manifest(), out) as progress:
+            progress.on_chosen([record.test for record in records])
+            for record in samples.mixed_records().values():
+                progress.on_record(record)
+        text = out.file.getvalue()  # type: ignore[attr-defined]
+        assert "2/2" in text
+        assert "/65" not in text.replace("0/65", "")  # drawn before anything was chosen
+
+
+def test_what_can_be_copied_stays_on_one_line_unless_in_a_terminal(tmp_path: Path) -> None:
+    """A terminal wraps; a pipe, a file and a log get the command as it is typed."""
+    test = samples.manifest()[0]
+    name = "test_" + "long_" * 30 + "name"
+    entry = test.model_copy(update={"test": f"tests/test_1_1.py::{name}"})
+    record = samples.full_records()[test.test].model_copy(
+        update={"test": entry.test, "status": "failed", "fraction": 0.0, "message": "wrong"}
+    )
+    report = build_report(samples.assignment(tmp_path), [entry], {entry.test: record})
+    for wraps in (False, True):
+        out = console(force_terminal=wraps)
+        print_report(report, out)
+        text = out.file.getvalue()  # type: ignore[attr-defined]
+        assert (f"make test HW=hw1_autodiff K={name}\n" in text) is not wraps
+
+
+def test_an_error_at_import_is_told_once(tmp_path: Path) -> None:
+    """The first test tells it with its source, the others refer to that one."""
+    place = samples.frame(3, "<module>")
+    records = {
+        test: record.model_copy(
+            update={"status": "failed", "fraction": 0.0, "exception": "IndentationError",
+                    "message": f"of {test}: unexpected indent", "frames": [place]}
+        )
+        for test, record in samples.full_records().items()
+    }  # fmt: skip
+    report = build_report(samples.assignment(tmp_path), samples.manifest(), records)
+    public = [test for test in report.tests() if not test.hidden]
+    assert "unexpected indent" in public[0].message
+    assert public[0].frames
+    for test in public[1:]:
+        assert not test.frames
+        assert test.message == (
+            "IndentationError in autodiff/engine.py, line 3: the same as in "
+            f"{public[0].function} (task {public[0].number})"
+        )
+    text = printed(tmp_path, records, public_only=True)
+    assert text.count("unexpected indent") == 1
+    assert f"the same error in {len(public) - 1} other tests of 1.1, 1.2" in " ".join(text.split())
+    other = {t: r.model_copy(update={"frames": [samples.frame()], "exception": "ValueError"})
+             for t, r in records.items()}  # fmt: skip
+    assert printed(tmp_path, other, public_only=True).count("unexpected indent") == 12
 
 
 def test_progress_is_live_in_a_terminal() -> None:

@@ -246,7 +246,7 @@ def test_in_process_what_needs_a_process_of_its_own_is_skipped(runs):
         lambda: student.session(runs["inprocess"].drivers.box, x=1).resident_bytes(),
         student.thread_seconds if student.worker else None,
     ):
-        with pytest.raises(pytest.skip.Exception, match="a worker's own process"):
+        with pytest.raises(pytest.skip.Exception, match="a process of the code's own"):
             measure()
     student.close()
 

@@ -307,6 +307,26 @@ def run_until_hanging(job, homework, watch):
         return run_tests(job, deadline_seconds=500, on_record=watch)
 
 
+def test_the_message_of_an_assertion_is_all_that_is_shown(folder):
+    """pytest's view of the expression, `assert 1 == 2, where ...`, is none of the student's."""
+    code = task("9.1", 'a: assert [1] == [2], "the list is wrong"')
+    homework = samples.make_homework(folder, THREE, {"test_9_1_a.py": code})
+    outcome = run_tests(samples.make_job(homework, folder))
+    (record,) = outcome.records.values()
+    assert (record.status, record.message) == ("failed", "the list is wrong")
+
+
+def test_a_run_tells_which_tests_were_chosen(folder):
+    homework = samples.make_homework(
+        folder, THREE, {"test_9_1_a.py": task("9.1", "a", "b", "other")}
+    )
+    chosen = []
+    job = samples.make_job(homework, folder, expression="not other")
+    outcome = run_tests(job, on_chosen=chosen.append)
+    assert chosen == [sorted(outcome.records)]
+    assert [test.rpartition("::")[2] for test in chosen[0]] == ["test_a", "test_b"]
+
+
 def alive(pid: int) -> bool:
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
