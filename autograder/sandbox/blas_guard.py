@@ -15,8 +15,7 @@ import platform
 import re
 import struct
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,7 @@ def _overwrite_entry_points() -> None:
     libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     writable = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
     for path in blas_libraries():
-        offsets = routine_offsets(Path(path).read_bytes())
+        offsets = library_offsets(path)
         base, executable = _mapped(path)
         for start, end in executable:
             inside = offsets[(offsets >= start - base) & (offsets < end - base - len(code))]
@@ -81,23 +80,42 @@ def _overwrite_entry_points() -> None:
                 libc.mprotect(start, end - start, mmap.PROT_READ | mmap.PROT_EXEC)
 
 
-def routine_offsets(image: bytes) -> np.ndarray:
+def prepare() -> None:
+    """Make the tables of the libraries that are loaded, once in the zygote: its children have them."""
+    if sys.platform == "linux":
+        for path in blas_libraries():
+            library_offsets(path)
+
+
+@functools.cache
+def library_offsets(path: str) -> np.ndarray:
+    """`routine_offsets` of a file."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
+        return routine_offsets(image)
+
+
+def routine_offsets(image: bytes | mmap.mmap) -> np.ndarray:
     """Addresses, from the start of the image, of the BLAS routines that an ELF64 library exports."""
+    found = [place for name, place in exported_functions(image) if _ROUTINES.search(name)]
+    return np.array(found, np.int64)
+
+
+def exported_functions(image: bytes | mmap.mmap) -> Iterator[tuple[bytes, int]]:
+    """Name and address, from the start of the image, of each function an ELF64 library exports."""
     if image[:5] != b"\x7fELF\x02":
-        return np.empty(0, np.uint64)
+        return
     table, size, count = *struct.unpack_from("<Q", image, 40), *struct.unpack_from("<HH", image, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", image, table + k * size) for k in range(count)]
-    found: list[int] = []
     for section in sections:
         if section[1] != 11:  # SHT_DYNSYM
             continue
-        symbols = np.frombuffer(image, _SYMBOL, section[5] // _SYMBOL.itemsize, section[4])
+        held = image[section[4] : section[4] + section[5]]
+        symbols = np.frombuffer(held, _SYMBOL, section[5] // _SYMBOL.itemsize)
+        symbols = symbols[((symbols["info"] & 15) == 2) & (symbols["section"] != 0)]
         names = sections[section[6]][4]
-        for symbol in symbols[((symbols["info"] & 15) == 2) & (symbols["section"] != 0)]:
-            start = names + int(symbol["name"])
-            if _ROUTINES.search(image, start, image.index(b"\0", start)):
-                found.append(int(symbol["value"]))
-    return np.array(found, np.int64)
+        for name, place in zip(symbols["name"].tolist(), symbols["value"].tolist(), strict=True):
+            start = names + name
+            yield image[start : image.find(b"\0", start)], place
 
 
 def _mapped(path: str) -> tuple[int, list[tuple[int, int]]]:

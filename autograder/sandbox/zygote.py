@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from autograder.sandbox import confinement, syscalls, wire, worker
+from autograder.sandbox import blas_guard, confinement, syscalls, wire, worker
 
 _LENGTH = struct.Struct("<I")
 MAX_CONTROL_BYTES = 1 << 20
@@ -69,6 +69,7 @@ class Zygote:
             self.prepared = confinement.prepare(
                 confinement.Confinement(limits=limits, **{k: _frozen(v) for k, v in body.items()})
             )
+        blas_guard.prepare()
         if syscalls.LINUX:
             syscalls.control(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         gc.collect()
