@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -10,11 +11,13 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from autograder.batch.grade import Graded, Grading, grade_files
 from autograder.course.assignment import Assignment
@@ -192,6 +195,21 @@ class Arena:
         found += [str(path) for path in self.temporary.iterdir() if not kept.fullmatch(path.name)]
         found += [str(path) for path in self.assignment.root.rglob("planted*")]
         return found
+
+
+@contextlib.contextmanager
+def swept_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose `tmp` stands for /tmp; afterwards nothing is in that, and no process is left."""
+    with tempfile.TemporaryDirectory(prefix="attacks-") as folder:
+        base = Path(folder)
+        (base / "tmp").mkdir()
+        (base / "tmp").chmod(0o1777)
+        base.chmod(0o755)
+        monkeypatch.setenv("TMPDIR", str(base / "tmp"))
+        monkeypatch.setattr(tempfile, "tempdir", str(base / "tmp"))
+        yield base
+        assert os.listdir(base / "tmp") == []
+        assert stray_processes() == []
 
 
 def stray_processes(patience: float = 5.0) -> list[str]:

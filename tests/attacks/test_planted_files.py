@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from autograder.batch.grade import Grading, grade
-from tests.attacks.arena import stray_processes
+from tests.attacks.arena import swept_folder
 from tests.attacks.homework import make_homework
 
 NASTY = "\x1b[2J\x1b]0;owned\x07<script>alert(1)</script>\u202egnp.py"
@@ -37,17 +34,9 @@ SETTINGS = {
 
 @pytest.fixture
 def course(monkeypatch):
-    """The homework, in a temporary folder that all of its gradings use as theirs."""
-    with tempfile.TemporaryDirectory(prefix="attacks-") as folder:
-        base = Path(folder)
-        (base / "tmp").mkdir()
-        (base / "tmp").chmod(0o1777)
-        base.chmod(0o755)
-        monkeypatch.setenv("TMPDIR", str(base / "tmp"))
-        monkeypatch.setattr(tempfile, "tempdir", str(base / "tmp"))
+    """The homework in a folder whose `tmp` all of its gradings use, and leave as it was."""
+    with swept_folder(monkeypatch) as base:
         yield make_homework(base / "course")
-        assert os.listdir(base / "tmp") == []
-        assert stray_processes() == []
 
 
 def test_planted_files_stay_behind(course):

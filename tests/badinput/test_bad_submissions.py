@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pytest
 from autograder.batch.grade import Graded, Grading, grade
 from autograder.course.assignment import Assignment
 from autograder.reporting.results import Results
-from tests.attacks.arena import stray_processes
+from tests.attacks.arena import swept_folder
 from tests.attacks.homework import SLOTS, make_homework, number_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading is confined on Linux only")
@@ -73,16 +72,8 @@ class Desk:
 @pytest.fixture
 def desk(monkeypatch):
     """Nothing may be left in the folder for temporary files, and no process."""
-    with tempfile.TemporaryDirectory(prefix="badinput-") as folder:
-        base = Path(folder)
-        (base / "tmp").mkdir()
-        (base / "tmp").chmod(0o1777)
-        base.chmod(0o755)
-        monkeypatch.setenv("TMPDIR", str(base / "tmp"))
-        monkeypatch.setattr(tempfile, "tempdir", str(base / "tmp"))
+    with swept_folder(monkeypatch) as base:
         yield Desk(make_homework(base / "course"), base)
-        assert os.listdir(base / "tmp") == []
-        assert stray_processes() == []
 
 
 def empty_zip(desk: Desk) -> Path:

@@ -14,12 +14,7 @@ import numpy as np
 import pytest
 
 from autograder.sandbox import blas_guard
-from tests.sandbox.worker_samples import (  # noqa: F401  the fixtures
-    plan,
-    sandbox,
-    stage,
-    worker,
-)
+from tests.sandbox.worker_samples import *  # noqa: F403  the fixtures
 
 pytestmark = pytest.mark.skipif(
     not (sys.platform == "linux" and blas_guard.blas_libraries()),

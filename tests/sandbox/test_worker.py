@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from dataclasses import replace
 
@@ -14,18 +13,9 @@ import pytest
 from autograder.sandbox import blas_guard, host
 from autograder.sandbox.host import GraderFault, Sandbox, WorkerDied, WorkerRaised
 from autograder.testing.student import StudentTimedOut
-from tests.sandbox.worker_samples import (  # noqa: F401  the fixtures
-    FULL,
-    call,
-    drivers,
-    plan,
-    sandbox,
-    stage,
-    student,
-    worker,
-)
+from tests.sandbox.worker_samples import *  # noqa: F403  fixtures among them
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="confined on Linux only")
+pytestmark = LINUX_ONLY  # noqa: F405
 
 
 def test_a_workers_folder_is_gone_with_it(sandbox):

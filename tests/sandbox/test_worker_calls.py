@@ -13,18 +13,9 @@ from hypothesis import strategies as st
 from autograder.sandbox.host import WorkerRaised
 from autograder.testing.inprocess import InProcessWorker
 from autograder.testing.student import StudentCrashed, StudentRaised
-from tests.sandbox.worker_samples import (  # noqa: F401  the fixtures
-    FULL,
-    call,
-    drivers,
-    plan,
-    sandbox,
-    stage,
-    student,
-    worker,
-)
+from tests.sandbox.worker_samples import *  # noqa: F403  fixtures among them
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="confined on Linux only")
+pytestmark = LINUX_ONLY  # noqa: F405
 
 
 def test_calls_of_one_worker_share_its_state_and_workers_share_nothing(sandbox):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,11 @@ from autograder.sandbox.host import Plan, Sandbox, Worker
 from autograder.sandbox.worker import load_modules
 from autograder.testing.student import Student
 
+__all__ = [
+    "FULL", "LINUX_ONLY", "call", "drivers", "plan", "sandbox", "stage", "student", "worker"
+]  # fmt: skip
 FULL = "full" if os.geteuid() == 0 else "self"
+LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="confined on Linux only")
 
 PACKAGE = '''\
 import ctypes, os, signal, sys, threading, time
