@@ -109,3 +109,8 @@ def test_eight_blocks_hold_a_quarter_of_the_memory(student, rng, figure):
         f"{held['plain'] >> 20} MB: a ratio of {ratio:.2f}, at most 0.25 is asked. Keep a block's "
         "inputs and nothing from inside it: no graph, no saved arrays"
     )
+    # Against plain blocks that hold more than they need: an inner array of a block has 8 MB.
+    assert held["checkpointed"] <= 64 << 20, (
+        f"eight checkpointed blocks hold {held['checkpointed'] >> 20} MB after forward; their "
+        "inputs have 4 MB in all, and 64 MB are allowed"
+    )

@@ -122,22 +122,32 @@ def _seconds_of_walk(student, rungs: int) -> float:
     return seconds
 
 
+def _growth(student, small: int, large: int, limit: float, best_of: int) -> float:
+    """How many times as long the larger walk takes: the best of a few, ended by the first good one."""
+    least = min(_seconds_of_walk(student, small) for _ in range(best_of))
+    ratio = float("inf")
+    for _ in range(best_of):
+        ratio = min(ratio, _seconds_of_walk(student, large) / least)
+        if ratio <= limit:
+            break
+    return ratio
+
+
 @number("1.4")
 @weight(1)
 def test_the_walk_is_linear(student):
-    """Eight times the nodes take at most 32 times as long (a quadratic walk takes 64)."""
+    """Eight times the nodes take at most 32 times as long, and at most 20 times from 20,000 on."""
     assert_equal(
         student.run(drivers.ladder_gradient, x=np.array([1.0]), rungs=60), np.array([2.0**60]),
         name="gradient of a ladder with 2**60 paths", hint="visit each tensor once",
     )  # fmt: skip
-    small = min(_seconds_of_walk(student, 2_500) for _ in range(5))
-    large = float("inf")
-    for _ in range(5):  # the best of five; one good walk is proof enough
-        large = min(large, _seconds_of_walk(student, 20_000))
-        if large <= 32 * small:
-            break
-    student.measure(Measure(name="t(8n) / t(n)", value=large / small, full=32, zero=64))
-    assert large <= 32 * small, (
-        f"8 times the nodes took {large / small:.0f} times as long: the walk is not linear. Look "
-        "for a search through a list, or a tensor that is visited once per path."
-    )
+    # A quadratic walk takes 64 times as long; a linear one 9, and 11 to 12 for the longer pair, on
+    # a busy machine too. That pair shows a search that is quick per element, as numpy's is (30).
+    for small, large, limit, best_of in ((2_500, 20_000, 32, 5), (20_000, 160_000, 20, 2)):
+        ratio = _growth(student, small, large, limit, best_of)
+        name = f"t({large:,}) / t({small:,})"
+        student.measure(Measure(name=name, value=ratio, full=limit))
+        assert ratio <= limit, (
+            f"{large:,} nodes took {ratio:.0f} times as long as {small:,}: the walk is not linear. "
+            "Look for a search through a list or an array, or a tensor visited once per path"
+        )
