@@ -18,6 +18,7 @@ import pytest
 
 from autograder.course.assignment import load_assignment
 from autograder.sandbox.host import GraderFault
+from autograder.testing import cuda
 from autograder.testing.grading import Run
 from autograder.testing.records import Figure, TestRecord, write_chosen, write_record
 from autograder.testing.student import Student, StudentError
@@ -217,7 +218,9 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
     forbid = request.node.get_closest_marker("forbid_blas") is not None
     student = run.student(test_name(request.node), forbid)
     request.node.stash[STUDENT] = student
+    cuda.RUNNING.set(cuda.Running(student, run.overlay))
     yield student
+    cuda.RUNNING.set(None)
     student.close()
     run.timeouts += student.timed_out
 

@@ -1,0 +1,280 @@
+"""What tests of CUDA kernels ask of a device's report: no diagnostics, and counts within limits.
+
+    cuda.check(result["report"])
+    cuda.at_most(report, "global_load_sectors", 4 * rows, why="each element once: 4 sectors a row")
+
+The report comes from the worker, so its shape is checked before it is believed. The counts are the
+emulator's; SECURITY.md says why they may earn points.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from autograder.testing import kernel_words as words
+from autograder.testing.frames import frames_with_source
+from autograder.testing.kernel_report import (
+    ACCESSES,
+    COUNTS,
+    Diagnostic,
+    KernelReport,
+    Launch,
+    LineCount,
+    MalformedReport,
+    merged,
+    merged_lines,
+    read_report,
+    totals_of,
+)
+from autograder.testing.records import Frame, Measure
+from autograder.testing.student import Student, StudentError
+
+__all__ = [
+    "KernelDiagnosed", "MalformedReport", "at_most", "attach", "check", "exactly", "no_access",
+    "read", "totals",
+]  # fmt: skip
+
+MAX_SHOWN = 5
+COSTLIEST = 3
+MAX_KERNELS, MAX_ATTACHED_LINES, MAX_ATTACHED_DIAGNOSTICS = 8, 24, 20
+
+
+@dataclass(frozen=True)
+class Running:
+    """The running test: its student, and where the source of the student's kernels lies."""
+
+    student: Student | None
+    overlay: Path
+
+
+# Set by the plugin. Without it, messages show no source, and no measures are recorded.
+RUNNING: contextvars.ContextVar[Running | None] = contextvars.ContextVar("running", default=None)
+
+
+class KernelDiagnosed(StudentError):
+    """A kernel did what no kernel may do; `title` is the kind of the first diagnostic."""
+
+
+def read(report: Any) -> KernelReport:
+    """The report, checked; MalformedReport (an AssertionError) where it is not one."""
+    return report if isinstance(report, KernelReport) else read_report(report)
+
+
+def check(report: Any) -> None:
+    """Assert that no kernel raced, left its arrays, read what nobody wrote, or the like.
+
+    Warnings pass. The message names the lines, the threads, and what to try.
+    """
+    errors = [found for found in read(report).diagnostics if found.is_error]
+    if not errors:
+        return
+    shown = [_diagnosed(found) for found in errors[:MAX_SHOWN]]
+    if len(errors) > MAX_SHOWN:
+        shown.append(f"and {len(errors) - MAX_SHOWN} more")
+    if len(errors) > 1:
+        shown.insert(0, f"{len(errors)} errors in your kernels; the first is the one to look at")
+    raise KernelDiagnosed(
+        words.known_kind(errors[0].kind), "\n\n".join(shown), _frames(errors[0])
+    )
+
+
+def totals(report: Any, kernel: str | None = None) -> dict[str, float]:
+    """Counts summed over all launches, or those of one kernel; of bank degrees the largest.
+
+    Every count of the contract is there, 0 where nothing was counted. AssertionError if `kernel`
+    was not launched.
+    """
+    return totals_of(_launches(read(report), kernel) if kernel else read(report).launches)
+
+
+def at_most(
+    report: Any,
+    count: str,
+    limit: float,
+    why: str = "",
+    kernel: str | None = None,
+    slack: float = 1.2,
+) -> None:
+    """Assert that `count` is at most `limit` × `slack`; `why` derives the limit in words."""
+    launches = _launches(read(report), kernel)
+    value, allowed = totals_of(launches)[_known(count)], limit * slack
+    allowed = math.floor(allowed + 1e-9) if count not in words.RATIOS else allowed
+    product = "" if slack == 1 else f" ({limit:,g} × {slack:g})"
+    _measure(count, kernel, value, f"at most {allowed:,g}{product}", why)
+    if value <= allowed:
+        return
+    asked = f"at most {allowed:,g} may be{product}"
+    raise AssertionError(_counted(launches, count, kernel, value, asked, limit, why))
+
+
+def exactly(report: Any, count: str, expected: float, why: str = "", kernel: str | None = None) -> None:
+    """Assert that `count` is `expected`, for counts that follow from the task alone."""
+    launches = _launches(read(report), kernel)
+    value = totals_of(launches)[_known(count)]
+    _measure(count, kernel, value, f"exactly {expected:,g}", why)
+    if value != expected:
+        asked = f"exactly {expected:,g} are expected"
+        raise AssertionError(_counted(launches, count, kernel, value, asked, expected, why))
+
+
+def no_access(report: Any, access: str, kernel: str | None = None, why: str = "") -> None:
+    """Assert that there was no access of a kind: "global_atomic", "shared", "atomic", …."""
+    counts = [
+        f"{one}_requests" for one in ACCESSES if access == one or access in one.split("_")
+    ]  # fmt: skip
+    if not counts:
+        raise ValueError(f"{access!r} is no kind of access; there are {', '.join(ACCESSES)}")
+    launches = _launches(read(report), kernel)
+    total = totals_of(launches)
+    for count in counts:
+        if total[count]:
+            raise AssertionError(
+                _counted(launches, count, kernel, total[count], "none may be", 0, why)
+            )
+
+
+def attach(
+    figure: Callable[..., None],
+    report: Any,
+    title: str = "Your kernels",
+    flops: dict[str, float] | None = None,
+) -> None:
+    """Attach the report's pictures: counts by line, access and bank pictures, modelled time.
+
+    figure: the fixture of that name; flops: floating-point operations by kernel, where a roofline
+    should be drawn (of all its launches together; a fused multiply-add is two).
+    """
+    found = read(report)
+    data = {
+        "launches": [_trimmed(one).as_mapping() for one in found.kernels()[:MAX_KERNELS]],
+        "diagnostics": [
+            vars(one) | {"block": list(one.block), "thread": list(one.thread)}
+            for one in found.diagnostics[:MAX_ATTACHED_DIAGNOSTICS]
+        ],
+        "output": "",
+        "sources": _sources(found),
+        "flops": dict(flops or {}),
+    }  # fmt: skip
+    figure(kind="kernels", title=title, data=data)
+
+
+def costliest(launches: Sequence[Launch], count: str, limit: int = COSTLIEST) -> list[LineCount]:
+    """The lines that `count` comes from, the dearest first; [] for a count that no line has."""
+    lines = merged_lines(line for launch in launches for line in launch.lines)
+    worth = words.worth_of(count)
+    dear = [line for line in lines if worth(line) > 0]
+    return sorted(dear, key=worth, reverse=True)[:limit]
+
+
+def _launches(report: KernelReport, kernel: str | None) -> tuple[Launch, ...]:
+    """Those of one kernel; a count over none at all would earn points for doing nothing."""
+    if not report.launches:
+        raise AssertionError("no kernel was launched, so there is nothing to count")
+    found = report.of(kernel)
+    if not found:
+        names = list(dict.fromkeys(launch.kernel for launch in report.launches))
+        raise AssertionError(
+            f"no kernel named {kernel} was launched; launched were: {', '.join(names[:12])}"
+        )
+    return found
+
+
+def _known(count: str) -> str:
+    if count not in COUNTS:
+        raise ValueError(f"{count!r} is no count; there are {', '.join(COUNTS)}")
+    return count
+
+
+def _counted(
+    launches: Sequence[Launch], count: str, kernel: str | None, value: float, asked: str,
+    limit: float, why: str,
+) -> str:  # fmt: skip
+    """What was counted, the limit and where it comes from, the lines it comes from, and a hint."""
+    names = list(dict.fromkeys(launch.kernel for launch in launches))
+    where = kernel or ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    lines = [f"{where}: {words.amount(count, value)}; {asked}"]
+    if why:
+        lines.append(f"{limit:,g} because: {why}" if limit else f"because: {why}")
+    dear = costliest(launches, count)
+    if dear:
+        lines.append("most of it comes from:" if len(dear) > 1 else "it comes from:")
+        for line in dear:
+            lines.append(f"  {line.place}  {words.line_text(line)}")
+            lines += [f"      {text}" for text in _source_text(line.file, line.line)]
+    elif len(names) > 1:
+        groups = [merged([one for one in launches if one.kernel == name]) for name in names]
+        groups.sort(key=lambda one: one.counts[count], reverse=True)
+        lines += [f"  {one.kernel}: {one.counts[count]:,g}" for one in groups[:COSTLIEST]]
+    lines.append(f"hint: {words.hint_for_count(count, dear, value < limit)}")
+    return "\n".join(lines)
+
+
+def _diagnosed(found: Diagnostic) -> str:
+    lines = [found.head, *(f"  {line}" for line in found.sentence.splitlines())]
+    if found.seen:
+        lines.append(f"  {found.seen}")
+    for line in dict.fromkeys((found.line, found.other_line)):
+        lines += [f"      {text}" for text in _source_text(found.file, line)]
+    lines.append(f"  try: {words.hint_for_diagnostic(found)}")
+    return "\n".join(lines)
+
+
+def _frames(found: Diagnostic) -> list[Frame]:
+    """The lines of a diagnostic with their source from the overlay, where a test is running."""
+    lines = [line for line in (found.other_line, found.line) if line]
+    frames = [_frame(found.file, line) for line in dict.fromkeys(lines)]
+    named = {"function": found.kernel} if found.kernel else {}
+    return [frame.model_copy(update=named) for frame in frames if frame is not None]
+
+
+def _frame(file: str, line: int) -> Frame | None:
+    """A line of a `.cu` file of the overlay with those around it; reports may name it barely."""
+    running = RUNNING.get()
+    name = file.rpartition("/")[2]
+    if running is None or not name:
+        return None
+    known = [file, *(f"{path.parent.name}/{name}" for path in running.overlay.glob("*/*.cu*")
+                     if path.name == name)]  # fmt: skip
+    frames = frames_with_source([[one, line, ""] for one in known], running.overlay)
+    return frames[0] if frames else None
+
+
+def _source_text(file: str, line: int) -> list[str]:
+    """The line itself, numbered, or nothing where its source is not at hand."""
+    frame = _frame(file, line) if line else None
+    source = frame.source if frame else []
+    return [f"{one.number} | {one.text.strip()}" for one in source if one.current]
+
+
+def _sources(report: KernelReport) -> dict[str, str]:
+    """The source of every line that a picture names, by `FILE:LINE`."""
+    places = {(line.file, line.line) for one in report.launches for line in one.lines}
+    places |= {(one.file, one.line) for one in report.diagnostics}
+    found = {}
+    for file, line in sorted(places)[: MAX_KERNELS * MAX_ATTACHED_LINES]:
+        for text in _source_text(file, line):
+            found[f"{file}:{line}"] = text.partition(" | ")[2][:120]
+    return found
+
+
+def _trimmed(launch: Launch) -> Launch:
+    """Without the cheapest of very many lines: a record has to stay small."""
+    dear = sorted(launch.lines, key=lambda line: line.cost, reverse=True)[:MAX_ATTACHED_LINES]
+    kept = tuple(line for line in launch.lines if line in dear)
+    return replace(launch, lines=kept)
+
+
+def _measure(count: str, kernel: str | None, value: float, asked: str, why: str) -> None:
+    """Attach the number to the record of the running test."""
+    running = RUNNING.get()
+    if running is not None and running.student is not None:
+        name = f"{words.COUNTED[count]}{f' ({kernel})' if kernel else ''}"
+        running.student.measure(Measure(
+            name=name, value=value, unit="", source="worker-reported",
+            note=f"{asked}: {why}" if why else asked,
+        ))  # fmt: skip
