@@ -16,6 +16,7 @@ from autograder.reporting.figures import (
     finite,
     kind,
     label,
+    log_axis,
     mapping,
     number,
     sequence,
@@ -58,7 +59,7 @@ def loss_curve(axes: Axes, data: Mapping[str, Any]) -> str:
             words.append(f"reference {text}")
     xlabel, ylabel = label(data.get("xlabel"), "step"), label(data.get("ylabel"), "loss")
     if min(everything) > 0 and max(everything) / min(everything) > _LOG_FROM:
-        axes.set_yscale("log")
+        log_axis(axes, "y")
     _dress(axes, xlabel, ylabel)
     return f"Line chart of {ylabel} over {xlabel}: {'; '.join(words)}."
 

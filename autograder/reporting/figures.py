@@ -59,7 +59,7 @@ _SETTINGS: Any = {
     "lines.linewidth": 1.8,
     "path.simplify": True,
 }
-_PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 
 
 class FigureDataError(ValueError):
@@ -84,14 +84,19 @@ class Drawing:
 
 
 DrawFunction = Callable[["Axes", Mapping[str, Any]], str]
+WriteFunction = Callable[[Mapping[str, Any]], tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind is drawn: `draw(axes, data)` returns the text alternative."""
+    """How one kind is drawn: `draw(axes, data)` returns the text alternative.
 
-    draw: DrawFunction
+    Or `write(data)` returns the SVG, in this module's colours, and the text alternative.
+    """
+
+    draw: DrawFunction | None
     height: Callable[[Mapping[str, Any]], float]
+    write: WriteFunction | None = None
 
 
 KINDS: dict[str, Kind] = {}
@@ -110,17 +115,28 @@ def kind(
     return register
 
 
+def written_kind(name: str) -> Callable[[WriteFunction], WriteFunction]:
+    """Register a function that writes its SVG itself, for pictures of many small boxes."""
+
+    def register(write_function: WriteFunction) -> WriteFunction:
+        KINDS[name] = Kind(None, lambda _data: 0.0, write_function)
+        return write_function
+
+    return register
+
+
 def draw(figure: Figure) -> Drawing | None:
     """The picture of `figure`, or None if its kind is unknown or its data cannot be drawn.
 
     The same data gives the same bytes.
     """
     try:
-        for module in ("charts", "graph_picture"):
+        for module in ("charts", "graph_picture", "kernel_pictures"):
             importlib.import_module(f"autograder.reporting.{module}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            svg, alt = _render(KINDS[figure.kind], figure.data)
+            how = KINDS[figure.kind]
+            svg, alt = how.write(figure.data) if how.write else _render(how, figure.data)
     except Exception:
         # Hostile data finds errors in matplotlib too; a report without a picture is still a report.
         return None
@@ -135,6 +151,7 @@ def _render(how: Kind, data: Mapping[str, Any]) -> tuple[str, str]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
+    assert how.draw is not None
     with matplotlib.rc_context(_SETTINGS):
         canvas = Canvas(
             figsize=(WIDTH, min(max(how.height(data), 1.0), 12.0)), layout="constrained"
@@ -148,7 +165,7 @@ def _render(how: Kind, data: Mapping[str, Any]) -> tuple[str, str]:
     svg = svg[svg.index("<svg") :]
     # Comments repeat the labels, and the metadata hold the date.
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"'DejaVu Sans'[^;\"<>]*", _PAGE_FONT, svg)
+    svg = re.sub(r"'DejaVu Sans'[^;\"<>]*", PAGE_FONT, svg)
     return re.sub(r"\n\s*", "\n", svg), alt
 
 
@@ -160,6 +177,16 @@ def label(value: Any, default: str = "") -> str:
     """A text from the data, made safe and short; matplotlib drops labels that begin with `_`."""
     text = clean_line(str(value) if isinstance(value, str | int | float) else default, MAX_LABEL)
     return f" {text}" if text.startswith("_") else text
+
+
+def log_axis(axes: Axes, which: str) -> None:
+    """Make the x or y axis logarithmic, its ticks plain numbers: formulas are never parsed here."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def mapping(value: Any, limit: int = MAX_SERIES) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 
@@ -18,8 +19,11 @@ from autograder.reporting.outcome import (
     TestOutcome,
     points_text,
 )
-from autograder.reporting.sanitise import clean_line
+from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.records import Figure, Measure, write_atomically
+
+if TYPE_CHECKING:
+    from autograder.reporting.kernel_panel import Panel
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FIGURES = 24
@@ -39,6 +43,7 @@ _SIGNS: Mapping[str, str] = {
 class _Picture:
     title: str
     drawing: Drawing | None
+    panel: Panel | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def render_html(report: Report) -> str:
         test.test: [_picture(figure, budget) for figure in test.figures] for test in report.tests()
     }
     return (
-        _environment()
+        template_environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -78,7 +83,8 @@ def write_html(path: Path, report: Report) -> None:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
+    """The templates of this folder, autoescaped; an undefined name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -88,6 +94,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         points=points_text,
+        clean=clean_text,
         sign=lambda state: _SIGNS[state],
         anchor=lambda text: "".join(c if c.isascii() and c.isalnum() else "-" for c in text),
     )
@@ -107,7 +114,19 @@ def _picture(figure: Figure, budget: list[int]) -> _Picture | None:
     if budget[0] <= 0:
         return None
     budget[0] -= 1
-    return _Picture(title=clean_line(figure.title, 120), drawing=draw(figure))
+    title = clean_line(figure.title, 120)
+    if figure.kind == "kernels":  # tables beside the pictures
+        return _Picture(title=title, drawing=None, panel=_panel(figure))
+    return _Picture(title=title, drawing=draw(figure))
+
+
+def _panel(figure: Figure) -> Panel | None:
+    from autograder.reporting.kernel_panel import panel_of  # only homework 2 needs it
+
+    try:
+        return panel_of(figure.data)
+    except Exception:  # as in `draw`: bad data cost the picture, not the report
+        return None
 
 
 def _curve(measure: Measure) -> _Curve:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from autograder.course.assignment import Assignment
 from autograder.reporting.sanitise import clean_line, clean_text
+from autograder.testing.kernel_words import KNOWN_KINDS
 from autograder.testing.records import Frame, SourceLine, TestRecord
 
 MAX_FRAMES = 6
@@ -44,6 +45,9 @@ _KNOWN_EXCEPTIONS = _BUILTIN_EXCEPTIONS | {
     "LoweringError",
     "UnsupportedError",
     "OutOfMemoryError",
+    "BuildError",
+    "KernelError",
+    "MalformedReport",
 }
 _KNOWN_SIGNALS = {
     "SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS", "SIGKILL", "SIGXCPU", "SIGSYS",
@@ -119,7 +123,7 @@ class Redaction:
 
 def known_exception(name: str) -> str:
     """What ended a test, if it is a well-known end; else just that it was an exception."""
-    if not name or name in _KNOWN_ENDS:
+    if not name or name in _KNOWN_ENDS or name in KNOWN_KINDS:
         return name
     if _EXITED.fullmatch(name):
         return "the process exited"

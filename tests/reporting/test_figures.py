@@ -91,6 +91,15 @@ def test_a_label_that_matplotlib_would_drop_is_in_the_legend() -> None:
     assert {"_a", "b"} <= {text.strip() for text in texts_of(drawing.light)}
 
 
+def test_a_logarithmic_axis_has_numbers_and_no_formulas() -> None:
+    falling = [10 ** (-step / 4) for step in range(20)]
+    drawing = draw(Figure(kind="loss_curve", title="t", data={"series": {"a": falling}}))
+    assert drawing is not None
+    texts = texts_of(drawing.light)
+    assert {"0.1", "0.001"} <= set(texts)
+    assert not any("$" in text for text in texts)
+
+
 def test_huge_and_half_broken_data_are_thinned_and_clipped() -> None:
     values = [1e308 if i % 2 else math.inf for i in range(100_000)]
     values[0], values[-1] = 5.0, 10**400

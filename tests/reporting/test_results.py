@@ -227,6 +227,8 @@ def hidden_output(tmp_path: Path, **change: Any) -> str:
         ("the process was killed by SIGRTMIN+7 (signal 41)", "killed by a signal"),
         ("the process exited with status 137", "the process exited"),
         ("Value137", "an exception of another class"),
+        ("barrier divergence", "barrier divergence"),
+        ("KernelError", "KernelError"),
     ],
 )
 def test_a_hidden_test_names_well_known_ends_but_no_number_the_student_chose(

@@ -1,0 +1,73 @@
+"""A call's kernels in a terminal: for each a table of counts by line, then what is wrong."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from autograder.reporting.kernel_panel import Finding, KernelTable, Panel
+from autograder.reporting.terminal import make_console
+
+
+def print_panel(panel: Panel, console: Console | None = None) -> None:
+    """Print every kernel's table, and the diagnostics."""
+    console = console or make_console()
+    for kernel in panel.kernels:
+        _print_kernel(kernel, console)
+    if panel.more_kernels:
+        console.print(Text(f"and {panel.more_kernels} more kernels: see the page"))
+    for finding in panel.findings:
+        _print_finding(finding, console)
+    if panel.more_findings:
+        console.print(Text(f"and {panel.more_findings} more diagnostics"))
+    if panel.kernels and not panel.findings:
+        console.print(Text("no race, no access out of bounds, nothing read before it was written",
+                           style="green"))  # fmt: skip
+    if panel.output:
+        console.print(Text("Printed by the kernels:"))
+        console.print(Padding(Text(panel.output, style="dim"), (0, 0, 0, 2)))
+
+
+def _print_kernel(kernel: KernelTable, console: Console) -> None:
+    console.print()
+    console.print(Text(kernel.name, style="bold").append(f"  {kernel.launched}", style="dim"),
+                  soft_wrap=True)  # fmt: skip
+    for line in _rows(kernel):
+        console.print(line, soft_wrap=True)
+    width = max(len(label) for label, _ in kernel.facts)
+    for label, value in kernel.facts:
+        console.print(Text(f"  {label:<{width}}  ", style="dim").append(value, style="default"),
+                      soft_wrap=True)  # fmt: skip
+
+
+def _rows(kernel: KernelTable) -> Iterator[Text]:
+    """A line of source, and below it what each kind of access in it costs; waste is marked."""
+    if kernel.rows:
+        heads = f"    {'access':<15}{'requests':>9}{'each':>7}{'least':>7}{'':9}{'degree':>6}{'idle':>9}"
+        yield Text(heads, style="dim")
+    for place, rows in itertools.groupby(kernel.rows, key=lambda row: (row.place, row.source)):
+        name, source = place
+        yield Text(f"  {name.rpartition('/')[2]}  ").append(source, style="dim")
+        for row in rows:
+            text = Text(f"    {row.access:<15}{row.requests:>9}")
+            text.append(f"{row.each:>7}", style="bold yellow" if row.wasteful else "")
+            text.append(f"{row.least:>7} {row.unit:<8}{row.degree:>6}{row.idle:>9}")
+            yield text
+
+
+def _print_finding(finding: Finding, console: Console) -> None:
+    style = "bold red" if finding.error else "bold yellow"
+    text = Text(("error: " if finding.error else "warning: ") + finding.head, style=style)
+    console.print()
+    console.print(text, soft_wrap=True)
+    body = Text(finding.message)
+    if finding.seen:
+        body.append(f"\n{finding.seen}", style="dim")
+    for number, source in finding.sources:
+        body.append(f"\n  {number} | {source}")
+    body.append(f"\ntry: {finding.hint}", style="cyan")
+    console.print(Padding(body, (0, 0, 0, 2)))
