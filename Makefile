@@ -2,7 +2,7 @@
 PYTHON ?=
 RUN = .venv/bin/python -m autograder
 
-.PHONY: help setup demo test debug verify bench grade submit stubs release bundle doctor figures clean
+.PHONY: help setup demo test debug kernels verify bench grade submit stubs release bundle doctor figures clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ test: setup      ## HW=hw1_autodiff [K=expr]: public tests on your code; without
 
 debug: setup     ## HW=… K=test_name: the same tests in one process, for breakpoint() and --pdb
 	@$(RUN) debug $(HW) "$(K)"
+
+kernels: setup   ## HW=hw2_cuda_kernels [K=transpose]: counts and pictures of your kernels
+	@$(RUN) kernels $(HW) "$(K)"
 
 submit: setup    ## HW=…: write the zip to upload, and grade it once with the public tests
 	@$(RUN) submit $(HW)

@@ -29,6 +29,7 @@ class Operation:
     input: str
     versions: Sequence[Version]
     ladder: Drawing | None = None
+    roofline: Drawing | None = None
 
 
 @dataclass(frozen=True)

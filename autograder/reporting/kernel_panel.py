@@ -100,7 +100,7 @@ def panel_of(data: Any, pictures: bool = True, gpu: str = DEFAULT_GPU) -> Panel:
         more_kernels=len(kernels) - len(shown),
         more_findings=len(report.diagnostics) - len(diagnostics),
         gpu=gpu,
-        roofline=_roofline(shown, flops, gpu) if pictures else None,
+        roofline=_roofline(report, flops, gpu) if pictures else None,
         output=clean_text(report.output, max_lines=40, max_characters=4_000),
     )
 
@@ -113,11 +113,16 @@ def estimate_of(launch: Launch, gpu: str = DEFAULT_GPU, flops: float = 0.0) -> E
         return None
 
 
-def version_of(label: str, report: KernelReport, gpu: str = DEFAULT_GPU) -> dict[str, Any]:
-    """One row of a ladder: a version's counts over all its launches; see `kernel_ladder`."""
-    total: dict[str, Any] = {"label": label}
+def version_of(
+    label: str, report: KernelReport, gpu: str = DEFAULT_GPU, flops: float = 0.0
+) -> dict[str, Any]:
+    """A version's counts over all its launches: a row of `kernel_ladder`, a point of `roofline`.
+
+    flops: of the version, shared by its launches; the time is nan where one does not fit.
+    """
     kinds = ("load", "store", "atomic")
     launches = report.kernels()
+    total: dict[str, Any] = {"label": label, "flops": flops}
     for name, space, what in (
         ("requests", "global", "requests"), ("sectors", "global", "sectors"),
         ("sectors_min", "global", "sectors_min"), ("wavefronts", "shared", "wavefronts"),
@@ -127,7 +132,8 @@ def version_of(label: str, report: KernelReport, gpu: str = DEFAULT_GPU) -> dict
             one.counts.get(f"{space}_{kind}_{what}", 0) for one in launches for kind in kinds
         )
     total["barriers"] = sum(one.counts.get("barriers", 0) for one in launches)
-    times = [estimate_of(one, gpu) for one in launches]
+    times = [estimate_of(one, gpu, flops / len(launches)) for one in launches]
+    total["bytes"] = 32 * total["sectors"]
     total["seconds"] = sum(one.seconds for one in times if one) if all(times) else math.nan
     return total
 
@@ -246,18 +252,13 @@ def _pictures(lines: Sequence[LineCount]) -> list[tuple[str, Drawing]]:
     return drawn
 
 
-def _roofline(launches: Sequence[Launch], flops: Mapping[str, float], gpu: str) -> Drawing | None:
-    points = []
-    for launch in launches:
-        known = flops.get(launch.kernel, 0.0)
-        estimate = estimate_of(launch, gpu, known)
-        if known > 0 and estimate is not None:
-            kinds = ("load", "store", "atomic")
-            sectors = sum(launch.counts.get(f"global_{kind}_sectors", 0) for kind in kinds)
-            points.append({"label": launch.kernel, "flops": known, "bytes": 32 * sectors,
-                           "seconds": estimate.seconds})  # fmt: skip
-    if not points:
-        return None
+def _roofline(report: KernelReport, flops: Mapping[str, float], gpu: str) -> Drawing | None:
+    """A point for each kernel whose flops are known."""
+    points = [
+        version_of(name, KernelReport(launches=report.of(name)), gpu, known)
+        for name, known in flops.items()
+        if known > 0 and report.of(name)
+    ]
     return draw(Figure(kind="roofline", title="", data={"gpu": gpu, "points": points}))
 
 

@@ -274,7 +274,7 @@ def kernel_ladder(data: Mapping[str, Any]) -> tuple[str, str]:
         y = 48 + 24 * place
         sheet.line(0, y - 16, WIDTH, y - 16, RULE)
         sheet.text(0, y, clean_line(label(one.get("label")), _MAX_VERSION_LABEL), size=12, bold=True)
-        cells = {key: _ladder_cell(one, key) for _, _, key in _COLUMNS}
+        cells = {key: ladder_cell(one, key) for _, _, key in _COLUMNS}
         for x, _, key in _COLUMNS:
             sheet.text(x, y, cells[key], size=11, anchor="end")
         words.append(
@@ -285,7 +285,8 @@ def kernel_ladder(data: Mapping[str, Any]) -> tuple[str, str]:
     return sheet.finish(48 + 24 * len(versions) - 14), f"Versions. {'; '.join(words)}."
 
 
-def _ladder_cell(version: Mapping[str, Any], key: str) -> str:
+def ladder_cell(version: Mapping[str, Any], key: str) -> str:
+    """One number of a version; for a least possible count, how many times it was needed."""
     value = number(version.get(key))
     if key == "seconds":
         return time_text(value)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from autograder.reporting.kernel_panel import Finding, KernelTable, Panel
+from autograder.reporting.kernel_pictures import ladder_cell
 from autograder.reporting.terminal import make_console
 
 
@@ -30,6 +32,23 @@ def print_panel(panel: Panel, console: Console | None = None) -> None:
     if panel.output:
         console.print(Text("Printed by the kernels:"))
         console.print(Padding(Text(panel.output, style="dim"), (0, 0, 0, 2)))
+
+
+def print_ladder(versions: Sequence[Mapping[str, Any]], gpu: str, console: Console) -> None:
+    """Print one line a version: its traffic against the least possible, and its modelled time."""
+    width = max(len(str(one["label"])) for one in versions)
+    heads = f"  {'':<{width}}{'requests':>10}{'sectors':>10}{'× least':>9}{'passes':>9}"
+    console.print()
+    console.print(Text(f"{heads}{'× least':>9}{'barriers':>10}{gpu:>10}", style="dim"), soft_wrap=True)
+    for one in versions:
+        cells = [ladder_cell(one, key) for key in (
+            "requests", "sectors", "sectors_min", "wavefronts", "wavefronts_min", "barriers",
+            "seconds",
+        )]  # fmt: skip
+        sizes = (10, 10, 9, 9, 9, 10, 10)
+        text = "".join(f"{cell:>{size}}" for cell, size in zip(cells, sizes, strict=True))
+        console.print(Text(f"  {one['label']:<{width}}", style="bold").append(text, style="default"),
+                      soft_wrap=True)  # fmt: skip
 
 
 def _print_kernel(kernel: KernelTable, console: Console) -> None:

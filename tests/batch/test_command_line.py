@@ -20,8 +20,8 @@ from autograder.batch.check import CheckFailed
 from autograder.batch.mutants import reference_files
 from autograder.sandbox.host import GraderFault
 
-COMMANDS = ["bench", "bundle", "check", "debug", "demo", "doctor", "grade", "gradescope", "release",
-            "stubs", "submit", "test"]  # fmt: skip
+COMMANDS = ["bench", "bundle", "check", "debug", "demo", "doctor", "grade", "gradescope",
+            "kernels", "release", "stubs", "submit", "test"]  # fmt: skip
 
 
 def call(*arguments: object) -> Result:
