@@ -70,6 +70,7 @@ class _AssignmentFile(_Strict):
     package: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     files: list[str] = Field(min_length=1)
     imports: list[str] = Field(default_factory=list)
+    kernels: bool = False  # its files are CUDA, built while grading
     tasks: list[Task] = Field(min_length=1)
     limits: Limits = Field(default_factory=Limits)
     needs: Needs

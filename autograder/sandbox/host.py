@@ -142,7 +142,10 @@ class Sandbox:
         limits = ("cpu_seconds", "memory_mb", "processes", "open_files", "file_mb")
         return {
             "limits": {name: getattr(plan, name) for name in limits},
-            "reads": [str(plan.overlay)] + ([str(plan.cache)] if plan.cache else []),
+            "reads": [
+                *map(str, (plan.overlay, *plan.reads)), *([str(plan.cache)] if plan.cache else []),
+            ],
+            "builders": plan.builders,
             "never": [str(path) for path in plan.never if path.exists()],
             "drop_uid": plan.confine == "full",
             "landlock": "landlock" in plan.layers,
@@ -214,6 +217,7 @@ class Worker(KernelAccounts):
         request = {
             "op": "spawn", "uid": uid, "setup": setup, "work": str(work), "writes": writes,
             "environment": clean_environment(plan.threads) | {"PYTHONPATH": ""},
+            "builder": warming_up and plan.builders > 0,
         }  # fmt: skip
         fds = [channel.fileno(), *self.output.write_fds, crash_write]
         send_control(control, request, fds)

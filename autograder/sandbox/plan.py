@@ -17,7 +17,8 @@ class Plan:
     modules: name -> path of staff modules (drivers, peers); overlay: folder with the package;
     confine: "full" drops to a throwaway uid (needs root), "self" keeps the uid, "none" is for
     measuring what confinement costs. never: what no rule may open (hidden tests, reference).
-    cache: folder for byte code and compiled kernels, or None.
+    cache: folder for byte code and compiled kernels, or None. reads: what else workers may read.
+    builders: processes that a worker may start while it warms up (compilers); others start none.
     """
 
     package: str
@@ -27,6 +28,8 @@ class Plan:
     cache: Path | None = None
     confine: str = "self"
     never: tuple[Path, ...] = ()
+    reads: tuple[Path, ...] = ()
+    builders: int = 0
     fork: bool = sys.platform == "linux"
     wall_seconds: float = 20.0
     cpu_seconds: int = 60

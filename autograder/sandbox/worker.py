@@ -99,6 +99,7 @@ def prepare_interpreter(setup: WorkerSetup) -> None:
     if setup.cache:
         sys.pycache_prefix = os.path.join(setup.cache, "pycache")
         numba_cache.use(os.path.join(setup.cache, "numba"), setup.cache_writable)
+        os.environ["LLM_SYSTEMS_KERNEL_CACHE"] = os.path.join(setup.cache, "kernels")
     sys.meta_path.insert(0, ImportGuard(setup.package, setup.imports))
 
 
@@ -157,6 +158,8 @@ def describe_error(
     except BaseException:
         text = "(its __str__ raised)"
     found = student_frames(error, overlay) if frames and overlay else []
+    for file, line, function in getattr(error, "source_frames", ()) if overlay else ():
+        found.append([*_relative(file, overlay), line, function])  # of a kernel file
     if isinstance(error, SyntaxError) and overlay and error.filename:
         found.append(_relative(error.filename, overlay) + [error.lineno or 0, "<module>"])
     return {

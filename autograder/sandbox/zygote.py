@@ -64,11 +64,14 @@ class Zygote:
         if self.confined:
             body = dict(start["confinement"])
             limits = SimpleNamespace(**body.pop("limits"))
+            builders = body.pop("builders")
             body["reads"] = [*body["reads"], *package_paths(start["packages"])]
             body["lists"] = site_folders()
-            self.prepared = confinement.prepare(
-                confinement.Confinement(limits=limits, **{k: _frozen(v) for k, v in body.items()})
-            )
+            body = {name: _frozen(value) for name, value in body.items()}
+            self.prepared = confinement.prepare(confinement.Confinement(limits=limits, **body))
+            if builders:
+                limits = SimpleNamespace(**{**vars(limits), "processes": builders})
+                self.builder = confinement.prepare(confinement.Confinement(limits=limits, **body))
         blas_guard.prepare()
         if syscalls.LINUX:
             syscalls.control(syscalls.PR_SET_CHILD_SUBREAPER, 1)
@@ -124,7 +127,7 @@ class Zygote:
     def _confine(self, request: dict[str, Any], channel: socket.socket, crash_fd: int) -> None:
         try:
             confinement.apply(
-                self.prepared,
+                self.builder if request["builder"] else self.prepared,
                 uid=request["uid"],
                 work=request["work"],
                 writes=request["writes"],

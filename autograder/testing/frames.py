@@ -11,6 +11,8 @@ from autograder.testing.records import Frame, SourceLine
 CONTEXT_LINES = 2
 MAX_FRAMES = 50
 _DEF = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w{1,120})")
+# The head of a function of CUDA C++, which begins at the left margin.
+_HEAD = re.compile(r"^[A-Za-z_][^;=(]{0,200}?\b(\w{1,120})\(")
 
 
 def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
@@ -28,7 +30,8 @@ def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
             text = path.read_text(encoding="utf-8", errors="replace")
             source = source_around(text, entry[1])
             if any(line.current for line in source):
-                function = enclosing_function(text, entry[1])
+                find = enclosing_kernel if path.suffix in (".cu", ".cuh") else enclosing_function
+                function = find(text, entry[1])
                 file = str(path.relative_to(overlay.resolve()))
                 frames.append(Frame(file=file, line=entry[1], function=function, source=source))
     return frames
@@ -51,6 +54,15 @@ def enclosing_function(text: str, line: int) -> str:
             return found[2]
         depth = len(candidate) - len(code)
     return "<module>"
+
+
+def enclosing_kernel(text: str, line: int) -> str:
+    """The function of a kernel file around a line: the last head above it at the left margin."""
+    for candidate in reversed(text.splitlines()[:line]):
+        plain = re.sub(r"__launch_bounds__\([^()]{0,80}\)|^extern \"C\"", "", candidate).lstrip()
+        if candidate[:1].strip() and (found := _HEAD.match(plain)):
+            return found[1]
+    return "<file>"
 
 
 def source_around(text: str, line: int) -> list[SourceLine]:

@@ -23,6 +23,8 @@ WARM_UP_SECONDS = 240.0
 # After so many tests that hung, each further call gets fewer seconds: an endless loop at import
 # would otherwise use up the time of the whole grading.
 PATIENCE, IMPATIENT_SECONDS = 4, 5.0
+# Processes of a compiler at work: driver, compiler proper, assembler, linker.
+BUILDERS = 16
 
 
 @dataclass
@@ -73,6 +75,8 @@ class Run:
     def start_worker(self, **options: Any) -> Any:
         """A fresh worker of the chosen transport."""
         if self.transport == "inprocess":
+            if self.cache is not None:
+                os.environ["LLM_SYSTEMS_KERNEL_CACHE"] = str(self.cache / "kernels")
             return InProcessWorker(self.overlay, self.assignment.package, self.modules, **options)
         return self.sandbox.worker(**options)
 
@@ -141,6 +145,11 @@ def module_paths(assignment: Assignment) -> dict[str, Path]:
 def make_plan(run: Run) -> host.Plan:
     """The sandbox's plan for a run, from the homework's limits."""
     limits = run.assignment.limits
+    reads: tuple[Path, ...] = ()
+    if run.assignment.kernels:
+        from autograder.kernels.toolchain import reads as kernel_reads
+
+        reads = tuple(kernel_reads())
     return host.Plan(
         package=run.assignment.package,
         overlay=run.overlay,
@@ -149,6 +158,8 @@ def make_plan(run: Run) -> host.Plan:
         cache=run.cache,
         confine=run.confine,
         never=tuple(run.assignment.root / name for name in ("hidden", "solution", "mutants")),
+        reads=reads,
+        builders=BUILDERS if run.assignment.kernels else 0,
         layers=run.layers,
         wall_seconds=limits.wall_seconds,
         cpu_seconds=limits.cpu_seconds,

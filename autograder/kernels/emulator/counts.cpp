@@ -1,0 +1,185 @@
+// Counting: the lanes' accesses merged into the requests of a warp, and what each costs.
+//
+// A GPU runs the lanes of a warp in lock step and lets the ones that are behind catch up. From the
+// lanes' separate streams this order comes back by always taking the lanes whose next step is
+// deepest in calls, then first in the program's order; the starts of basic blocks are steps too, so that
+// lanes that left a loop wait for those still in it. Memory is moved in sectors of 32 bytes;
+// shared memory has 32 banks of 4 bytes (CUDA C++ Best Practices Guide, "Memory Optimizations").
+#include <algorithm>
+
+#include "machine.h"
+
+namespace emu {
+
+namespace {
+
+constexpr std::size_t MAX_WAITING = 4096;  // events of a lane that wait to be merged
+constexpr unsigned SECTOR = 32, BANKS = 32;
+
+struct Request {
+    const Event* events[WARP];
+    unsigned lanes[WARP];
+    unsigned count = 0;
+};
+
+LineCounts& line_of(LaunchRecord& record, const Event& event) {
+    return record.lines[static_cast<std::uint64_t>(event.pc) << 8 | event.kind];
+}
+
+// Distinct values among the first `count`, which are in order already more often than not.
+unsigned distinct(std::uint64_t* values, unsigned count) {
+    if (!std::is_sorted(values, values + count)) std::sort(values, values + count);
+    return static_cast<unsigned>(std::unique(values, values + count) - values);
+}
+
+void count_sectors(const Request& request, LineCounts& line) {
+    std::uint64_t sectors[WARP * 2], starts[WARP];
+    unsigned touched = 0;
+    const unsigned size = request.events[0]->size;
+    for (unsigned i = 0; i < request.count; ++i) {
+        const Address first = request.events[i]->address;
+        sectors[touched++] = first / SECTOR;
+        if ((first + size - 1) / SECTOR != first / SECTOR) sectors[touched++] = first / SECTOR + 1;
+        starts[i] = first;
+    }
+    line.sectors += distinct(sectors, touched);
+    line.sectors_min += (distinct(starts, request.count) * size + SECTOR - 1) / SECTOR;
+}
+
+// The largest number of accesses that fall on one bank: different words of it, or for atomics all.
+unsigned degree(const Request& request, unsigned first, unsigned last, bool atomic) {
+    std::uint64_t words[WARP * 4];
+    unsigned count = 0;
+    for (unsigned i = 0; i < request.count; ++i) {
+        if (request.lanes[i] < first || request.lanes[i] >= last) continue;
+        const Event& event = *request.events[i];
+        for (Address word = event.address / 4; word * 4 < event.address + event.size; ++word) {
+            words[count++] = word;
+        }
+    }
+    if (!atomic) count = distinct(words, count);
+    unsigned per_bank[BANKS] = {}, most = 0;
+    for (unsigned i = 0; i < count; ++i) most = std::max(most, ++per_bank[words[i] % BANKS]);
+    return most;
+}
+
+void count_banks(const Request& request, LineCounts& line, bool atomic) {
+    // Accesses of 8 bytes are served a half of the warp at a time, of 16 bytes a quarter.
+    const unsigned phases = std::max(1u, request.events[0]->size / 4u), width = WARP / phases;
+    unsigned wavefronts = 0, least = 0;
+    for (unsigned phase = 0; phase < phases; ++phase) {
+        const unsigned most = degree(request, phase * width, (phase + 1) * width, atomic);
+        wavefronts += most;
+        least += most > 0;
+    }
+    line.wavefronts += wavefronts;
+    line.wavefronts_min += least;
+    line.worst_degree = std::max(line.worst_degree, static_cast<double>(wavefronts) / least);
+}
+
+void keep_sample(const Request& request, LineCounts& line) {
+    const double cost = line.worst_degree;
+    const std::uint64_t weight = request.count * 1000 + static_cast<std::uint64_t>(cost * 10);
+    if (weight <= line.sample_weight) return;
+    line.sample_weight = weight;
+    line.sample_size = request.events[0]->size;
+    Address lowest = ~Address{0};
+    for (unsigned i = 0; i < request.count; ++i) {
+        lowest = std::min(lowest, request.events[i]->address);
+    }
+    lowest = lowest / 128 * 128;
+    std::fill(line.sample, line.sample + WARP, -1);
+    for (unsigned i = 0; i < request.count; ++i) {
+        line.sample[request.lanes[i]] = static_cast<std::int64_t>(request.events[i]->address - lowest);
+    }
+}
+
+void count(const Request& request, unsigned living, LaunchRecord& record) {
+    const Event& event = *request.events[0];
+    LineCounts& line = line_of(record, event);
+    ++line.requests;
+    line.lanes += request.count;
+    line.bytes += request.count * event.size;
+    line.partial += request.count < living;
+    if (static_cast<Space>(event.kind >> 4) == Space::Shared) {
+        count_banks(request, line, static_cast<Access>(event.kind & 15) == Access::Atomic);
+    } else {
+        count_sectors(request, line);
+    }
+    keep_sample(request, line);
+}
+
+std::uint32_t rank(const Event& event) {
+    const auto& ranks = machine.modules[static_cast<std::size_t>(machine.module)].ranks;
+    return event.pc < ranks.size() ? ranks[event.pc] : event.pc;
+}
+
+bool before(const Event& a, const Event& b) {
+    if (a.depth != b.depth) return a.depth > b.depth;
+    return a.pc != b.pc && rank(a) < rank(b);
+}
+
+bool together(const Event& a, const Event& b) {
+    return a.pc == b.pc && a.depth == b.depth && a.size == b.size && a.kind == b.kind;
+}
+
+}  // namespace
+
+void record_event(Thread* thread, Address address, unsigned size, Access access, Space space,
+                  std::uint32_t pc) {
+    thread->events.push_back({address, pc, static_cast<std::uint16_t>(thread->depth),
+                              static_cast<std::uint8_t>(size),
+                              static_cast<std::uint8_t>(static_cast<unsigned>(access) |
+                                                        static_cast<unsigned>(space) << 4)});
+    if (access != Access::None) thread->accesses_end = thread->events.size();
+    if (thread->events.size() - thread->next_event >= MAX_WAITING) yield_thread();
+}
+
+// Merges what waits. Not `all`: only as long as each lane that can still run has something waiting.
+void merge_events(Context& context, unsigned warp, bool all) {
+    const unsigned first = warp * WARP, lanes = std::min(WARP, context.count - first);
+    Thread* const* threads = context.threads.data() + first;
+    for (;;) {
+        const Event* next = nullptr;
+        unsigned living = 0;
+        bool incomplete = false;
+        for (unsigned i = 0; i < lanes; ++i) {
+            const Thread* thread = threads[i];
+            if (!thread->has_events()) {
+                living += thread->lives();
+                incomplete |= thread->state == State::Ready;
+                continue;
+            }
+            living += thread->lives();
+            const Event& head = thread->events[thread->next_event];
+            if (!next || before(head, *next)) next = &head;
+        }
+        if (!next || (incomplete && !all)) break;
+        const auto next_kind = static_cast<Access>(next->kind & 15);
+        Request request;
+        for (unsigned i = 0; i < lanes; ++i) {
+            Thread* thread = threads[i];
+            if (!thread->has_events()) continue;
+            const Event& head = thread->events[thread->next_event];
+            if (!together(head, *next)) continue;
+            request.events[request.count] = &head;
+            request.lanes[request.count++] = i;
+            ++thread->next_event;
+        }
+        if (next_kind != Access::None) count(request, living, *context.record);
+    }
+    for (unsigned i = 0; i < lanes; ++i) {
+        Thread* thread = threads[i];
+        if (!thread->has_events()) {
+            thread->events.clear();
+            thread->next_event = thread->accesses_end = 0;
+        } else if (thread->next_event > 0) {
+            thread->events.erase(thread->events.begin(),
+                                 thread->events.begin() + static_cast<std::ptrdiff_t>(thread->next_event));
+            thread->accesses_end -= std::min(thread->accesses_end, thread->next_event);
+            thread->next_event = 0;
+        }
+    }
+}
+
+}  // namespace emu

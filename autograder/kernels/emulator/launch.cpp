@@ -1,0 +1,282 @@
+// Launches: the threads of a block as fibers, run in order up to the next point where they wait.
+//
+// Lanes of a warp run one after the other; a warp goes on until all its lanes wait at the block's
+// barrier or have ended. What waits for ever is reported with the lines it waits at.
+#include <algorithm>
+#include <cstring>
+#include <pthread.h>
+
+#include "warp.h"
+
+namespace emu {
+
+void yield_thread() {
+    Thread* thread = current;
+    emu_switch_fiber(&thread->stack_pointer, thread->context->scheduler);
+}
+
+void end_thread() {
+    Thread* thread = current;
+    thread->state = State::Done;
+    emu_switch_fiber(&thread->stack_pointer, thread->context->scheduler);
+    __builtin_unreachable();
+}
+
+namespace {
+
+void thread_main() {
+    Thread* thread = current;
+    thread->user_top = reinterpret_cast<Address>(__builtin_frame_address(0));
+    thread->context->body(thread->context->arguments.data());
+    end_thread();
+}
+
+void resume(Context& context, Thread* thread) {
+    Thread* before = current;
+    context.current = thread;
+    current = thread;
+    thread->yielded = false;
+    emu_switch_fiber(&context.scheduler, thread->stack_pointer);
+    current = before;
+    if (machine.options.checks) settle_pending(thread);
+}
+
+bool grow(Context& context, unsigned count) {
+    while (context.threads.size() < count) {
+        auto* thread = new Thread;
+        thread->stack = make_stack(THREAD_STACK);
+        if (!thread->stack.size) {
+            delete thread;
+            return false;
+        }
+        thread->stack_low = thread->stack.low;
+        thread->stack_size = thread->stack.size;
+        thread->context = &context;
+        context.threads.push_back(thread);
+    }
+    return true;
+}
+
+void begin_block(Context& context) {
+    begin_block_memory(context);
+    if (machine.options.instrumented) context.block_epoch = ++machine.epoch;
+    const uint3 block = context.launch->block;
+    for (unsigned i = 0; i < context.count; ++i) {
+        Thread* thread = context.threads[i];
+        thread->state = State::Ready;
+        thread->index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
+        thread->linear = i;
+        thread->lane = i % WARP;
+        thread->depth = 0;
+        thread->steps = 0;
+        thread->fenced = false;
+        thread->user_top = thread->stack_low + thread->stack_size;
+        std::memset(thread->clock, 0, sizeof thread->clock);
+        thread->clock[thread->lane] = 1;
+        thread->events.clear();
+        thread->next_event = thread->accesses_end = 0;
+        thread->copies.clear();
+        thread->committed.clear();
+        thread->stack_pointer = prepare_fiber(thread->stack, thread_main);
+    }
+}
+
+// Runs every lane of a warp that can run, until none can; true if any did.
+bool run_warp(Context& context, unsigned warp) {
+    const unsigned first = warp * WARP, last = std::min(context.count, first + WARP);
+    bool any = false;
+    for (;;) {
+        bool ran = false, spun = false;
+        for (unsigned i = first; i < last; ++i) {
+            Thread* thread = context.threads[i];
+            if (thread->state != State::Ready) continue;
+            resume(context, thread);
+            if (machine.stopping) return true;
+            ran = true;
+            spun |= thread->yielded;
+        }
+        if (machine.options.counts) merge_events(context, warp, false);
+        bool completed = complete_collectives(context, warp);
+        if (!ran && !completed) completed = complete_active_mask(context, warp);
+        any |= ran || completed;
+        if (!ran && !completed) break;
+        if (spun) return true;
+    }
+    if (any && machine.options.counts) merge_events(context, warp, true);
+    return any;
+}
+
+void run_block(Context& context) {
+    begin_block(context);
+    const unsigned warps = (context.count + WARP - 1) / WARP;
+    for (;;) {
+        bool progress = false;
+        for (unsigned warp = 0; warp < warps; ++warp) {
+            progress |= run_warp(context, warp);
+            if (machine.stopping) return;
+        }
+        unsigned done = 0, waiting = 0;
+        for (unsigned i = 0; i < context.count; ++i) {
+            done += context.threads[i]->state == State::Done;
+            waiting += context.threads[i]->state == State::Barrier;
+        }
+        if (done == context.count) return;
+        if (done + waiting == context.count) {
+            complete_barrier(context, done);
+        } else if (!progress) {
+            report_deadlock(context);
+            return;
+        }
+    }
+}
+
+// Hands out the blocks that are run: all of them, or an even sample.
+struct Blocks {
+    std::uint64_t total, chosen;
+    std::atomic<std::uint64_t> next{0};
+
+    bool take(std::uint64_t& block) {
+        std::uint64_t place = next.fetch_add(1, std::memory_order_relaxed);
+        if (place >= chosen) return false;
+        block = chosen == total ? place
+                                : static_cast<std::uint64_t>(static_cast<__uint128_t>(place) *
+                                                             (total - 1) / std::max<std::uint64_t>(1, chosen - 1));
+        return true;
+    }
+};
+
+void run_blocks(Context& context, Blocks& blocks) {
+    const uint3 grid = context.launch->grid;
+    std::uint64_t block;
+    while (!machine.stopping && blocks.take(block)) {
+        context.block_linear = block;
+        context.block = {static_cast<unsigned>(block % grid.x),
+                         static_cast<unsigned>(block / grid.x % grid.y),
+                         static_cast<unsigned>(block / (static_cast<std::uint64_t>(grid.x) * grid.y))};
+        run_block(context);
+    }
+}
+
+void prepare(Context& context, const EmuLaunch* launch, void (*body)(void*), const void* arguments,
+             std::size_t size) {
+    context.launch = launch;
+    context.body = body;
+    context.count = launch->block.x * launch->block.y * launch->block.z;
+    const auto* bytes = static_cast<const unsigned char*>(arguments);
+    context.arguments.assign(bytes, bytes + size);
+}
+
+// The sentence on why CUDA would refuse this configuration; "" if it would not.
+std::string problem_of(const EmuLaunch& launch) {
+    const uint3 g = launch.grid, b = launch.block;
+    const std::uint64_t threads = static_cast<std::uint64_t>(b.x) * b.y * b.z;
+    if (!g.x || !g.y || !g.z) return "the grid has no block (a size of 0)";
+    if (!threads) return "the block has no thread (a size of 0)";
+    if (threads > MAX_THREADS) {
+        return "the block has " + std::to_string(threads) + " threads, at most 1024 are possible";
+    }
+    if (b.z > 64) return "block.z is " + std::to_string(b.z) + ", at most 64 is possible";
+    if (g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535) {
+        return "the grid is larger than 2147483647 x 65535 x 65535";
+    }
+    if (launch.shared_bytes > machine.allowed_shared) {
+        return std::to_string(launch.shared_bytes) + " bytes of dynamic shared memory, at most " +
+               std::to_string(machine.allowed_shared) + " are possible here" +
+               (launch.shared_bytes <= SHARED_OPT_IN
+                    ? " (more with cudaFuncSetAttribute(…MaxDynamicSharedMemorySize))"
+                    : "");
+    }
+    return "";
+}
+
+bool refuse_launch(const EmuLaunch& launch, const std::string& problem) {
+    Diagnostic found = describe("invalid launch", true, nullptr);
+    found.line = launch.line;
+    found.variable = launch.kernel;
+    found.text = problem;
+    report(found);
+    machine.last_error = 9;
+    return false;
+}
+
+bool begin_launch(const EmuLaunch* launch) {
+    std::string problem = problem_of(*launch);
+    if (!problem.empty()) return refuse_launch(*launch, problem);
+    LaunchRecord record;
+    record.kernel = launch->kernel;
+    record.line = launch->line;
+    record.module = machine.module;
+    record.grid = launch->grid;
+    record.block = launch->block;
+    record.shared_bytes = launch->shared_bytes;
+    record.blocks = static_cast<std::uint64_t>(launch->grid.x) * launch->grid.y * launch->grid.z;
+    machine.launches.push_back(std::move(record));
+    machine.launch_epoch = ++machine.epoch;
+    begin_launch_races();
+    return true;
+}
+
+Context contexts[2];
+
+// Runs blocks in the second context: one OS thread beside ours, in fast mode only.
+void* help(void* blocks) {
+    current = nullptr;
+    run_blocks(contexts[1], *static_cast<Blocks*>(blocks));
+    return nullptr;
+}
+
+}  // namespace
+
+void forget_blocks() {
+    for (Context& context : contexts) context.record = nullptr;
+}
+
+}  // namespace emu
+
+using namespace emu;
+
+extern "C" void emu_launch(const EmuLaunch* launch, void (*body)(void*), const void* arguments,
+                           std::size_t size) {
+    if (!current || !current->is_host) {
+        Diagnostic found = describe("launch from a kernel", true, current);
+        found.line = launch->line;
+        fail(found);
+    }
+    if (machine.stopping || !begin_launch(launch)) return;
+    LaunchRecord& record = machine.launches.back();
+    Blocks blocks;
+    blocks.total = record.blocks;
+    blocks.chosen = machine.options.sample_blocks
+                        ? std::min(machine.options.sample_blocks, record.blocks)
+                        : record.blocks;
+    const bool two = !machine.options.instrumented && machine.options.threads > 1 &&
+                     blocks.chosen >= 8;
+    for (Context* context : {&contexts[0], &contexts[1]}) {
+        if (context == &contexts[1] && !two) break;
+        prepare(*context, launch, body, arguments, size);
+        context->record = &record;
+        if (!grow(*context, context->count)) {
+            refuse_launch(*launch, "there is no memory for the stacks of its threads");
+            return;
+        }
+    }
+    machine.launch_steps = 0;
+    pthread_t helper;  // where no further thread is to be had, one is enough
+    const bool helped = two && pthread_create(&helper, nullptr, help, &blocks) == 0;
+    run_blocks(contexts[0], blocks);
+    if (helped) pthread_join(helper, nullptr);
+    record.blocks_run = blocks.chosen;
+    if (machine.stopping) end_thread();  // the host function ends with its launch
+}
+
+extern "C" uint3 emu_thread_index() { return current->index; }
+extern "C" uint3 emu_block_index() { return current->context->block; }
+extern "C" uint3 emu_block_dim() {
+    const EmuLaunch* launch = current->context->launch;
+    return launch ? launch->block : uint3{};
+}
+extern "C" uint3 emu_grid_dim() {
+    const EmuLaunch* launch = current->context->launch;
+    return launch ? launch->grid : uint3{};
+}
+extern "C" unsigned emu_lane() { return current->lane; }

@@ -1,0 +1,250 @@
+// The emulated GPU's state: memory, modules, options, the threads of the block that runs now, and
+// what was found. One Machine a process; one Context for each OS thread that runs blocks.
+#pragma once
+
+#include <atomic>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "fiber.h"
+#include "include/emulator_abi.h"
+
+namespace emu {
+
+using Address = std::uintptr_t;
+constexpr unsigned WARP = 32;
+constexpr unsigned MAX_THREADS = 1024;
+constexpr std::size_t SHARED_STATIC = 48 * 1024;   // what may be declared or asked for by default
+constexpr std::size_t SHARED_OPT_IN = 227 * 1024;  // with cudaFuncSetAttribute, on a big GPU
+constexpr std::size_t SHARED_ARENA = 512 * 1024;   // with the gaps between variables
+constexpr unsigned MAX_DEPTH = 128;
+
+enum class Access : std::uint8_t { Load, Store, Atomic, None };  // None: a step of control flow
+enum class Space : std::uint8_t { Global, Shared, Device };  // Device: a __device__ variable
+enum class State : std::uint8_t { Ready, Barrier, Collective, Done };
+enum class Collective : std::uint8_t { Sync, Shuffle, Vote, Match, Reduce, Active };
+
+// One memory access of one lane, or the start of a basic block, waiting to be merged with those of
+// its warp.
+struct Event {
+    Address address;
+    std::uint32_t pc;
+    std::uint16_t depth;
+    std::uint8_t size;
+    std::uint8_t kind;  // Access | Space << 4
+};
+
+// What a lane asks of a warp-wide operation, and what it gets.
+struct WarpRequest {
+    Collective kind;
+    std::uint8_t sub;  // EmuShuffle, EmuVote, EmuReduce
+    bool is_signed;
+    unsigned mask;
+    int line, operand, width;
+    std::uint64_t value, result;
+};
+
+struct AsyncCopy {
+    Address to, from;
+    std::uint32_t size, zero_fill, pc;
+};
+
+struct Context;
+
+struct Thread {
+    void* stack_pointer = nullptr;
+    Address stack_low = 0, stack_size = 0;
+    Address user_top = 0;  // at and above it the stack is the emulator's
+    Context* context = nullptr;
+    State state = State::Done;
+    bool is_host = false, yielded = false, fenced = false;
+    uint3 index{};
+    unsigned linear = 0, lane = 0, depth = 0;
+    std::uint64_t steps = 0;
+    Address frames[MAX_DEPTH];  // where each function on the stack keeps its return address
+    int barrier_kind = 0, barrier_value = 0, barrier_line = 0;
+    WarpRequest request{};
+    std::uint32_t clock[WARP];  // what this lane has seen of its warp's lanes
+    std::vector<Event> events;
+    std::size_t next_event = 0;
+    std::size_t accesses_end = 0;  // behind the last access among the events
+    std::vector<AsyncCopy> copies;
+    std::vector<std::size_t> committed;  // ends of the committed groups in `copies`
+    Stack stack;
+
+    bool has_events() const { return next_event < events.size(); }
+    // Will it do anything yet? A lane that only runs to its end has ended.
+    bool lives() const { return state != State::Done || next_event < accesses_end; }
+};
+
+// ---- Memory
+struct Allocation {
+    Address begin, end;
+    bool live;
+};
+
+struct SharedVariable {
+    const void* site;
+    const char* name;
+    std::size_t offset, size;
+    int line;
+};
+
+// ---- What is counted, by the place in the code
+struct LineCounts {
+    std::uint64_t requests = 0, sectors = 0, sectors_min = 0, wavefronts = 0, wavefronts_min = 0,
+                  bytes = 0, lanes = 0, partial = 0;
+    double worst_degree = 0;
+    std::int64_t sample[WARP];  // one request: offsets of the lanes' addresses, -1 for idle lanes
+    std::uint64_t sample_weight = 0;
+    unsigned sample_size = 0;
+};
+
+struct LaunchRecord {
+    std::string kernel;
+    int line, module;
+    uint3 grid, block;
+    std::size_t shared_bytes;
+    std::uint64_t blocks, blocks_run = 0, barriers = 0, warp_syncs = 0, shuffles = 0;
+    std::unordered_map<std::uint64_t, LineCounts> lines;  // pc << 8 | kind
+};
+
+// ---- What was found
+struct Who {
+    std::uint64_t block = 0;
+    std::uint32_t thread = 0;
+};
+
+struct Diagnostic {
+    std::string kind, text;  // text: what only the emulator knows; Python writes the sentence
+    bool error;
+    int module, launch;
+    std::uint32_t pc = 0, other_pc = 0;
+    int line = 0, other_line = 0;  // where given directly
+    Who who, other;
+    Space space = Space::Global;
+    int allocation = -1;          // number, or -1
+    std::string variable;         // of shared memory
+    std::int64_t offset = 0;      // bytes from the start of it
+    unsigned size = 0;
+    Access access = Access::Load;
+    std::uint64_t count = 1;
+};
+
+struct Module {
+    std::string path;
+    void* handle;
+    Address base;
+    struct Segment {
+        Address begin, end;
+        bool writable, executable;
+    };
+    std::vector<Segment> segments;
+    std::vector<std::uint32_t> ranks;  // of each return address: its place in the program's order
+    Address device_begin = 0, device_end = 0, constant_begin = 0, constant_end = 0;
+};
+
+struct Options {
+    bool checks = true, counts = true, instrumented = true;
+    std::uint64_t sample_blocks = 0;  // 0: all
+    double seconds = 10;
+    std::uint64_t steps = 2'000'000'000;
+    int threads = 1;
+};
+
+struct Machine {
+    Address arena = 0;
+    std::size_t arena_size = 0, arena_used = 0;
+    std::vector<Allocation> allocations;
+    std::vector<std::uint32_t> owner;  // number of the allocation + 1, for each 256 bytes
+    std::uint8_t* valid = nullptr;     // four bits a word: which bytes were written
+    std::unordered_map<std::size_t, std::vector<int>> freed;  // by size
+    std::size_t live = 0;
+
+    Options options;
+    std::vector<Module> modules;
+    int module = -1;  // of the call that runs now
+    std::vector<LaunchRecord> launches;
+    std::vector<Diagnostic> diagnostics;
+    std::unordered_map<std::string, std::size_t> known;  // diagnostics by kind and place
+    std::string output;
+    int last_error = 0;
+    std::size_t allowed_shared = SHARED_STATIC;
+    std::uint32_t epoch = 1, launch_epoch = 1;
+    std::uint64_t launch_steps = 0;
+    std::atomic<bool> stopping{false};  // a fatal fault: every context ends its block
+    volatile std::sig_atomic_t expired = 0;
+    std::string unfinished;  // the task of a stub that was reached
+};
+
+// The block that an OS thread runs.
+struct Context {
+    Thread* current = nullptr;
+    void* scheduler = nullptr;  // stack pointer of what runs the fibers
+    std::vector<Thread*> threads;
+    unsigned count = 0;  // threads of the block
+    const EmuLaunch* launch = nullptr;
+    void (*body)(void*) = nullptr;
+    std::vector<unsigned char> arguments;
+    uint3 block{};
+    std::uint64_t block_linear = 0;
+    std::uint32_t block_epoch = 0;
+    unsigned char* shared = nullptr;
+    std::uint8_t* shared_valid = nullptr;
+    std::vector<SharedVariable> variables;
+    std::vector<std::uint8_t> variable_of;  // number + 1, for each word
+    std::size_t shared_used = 0, shared_packed = 0, dynamic_offset = 0;
+    LaunchRecord* record = nullptr;
+    bool fatal = false;
+};
+
+extern Machine machine;
+// The thread whose code runs on this OS thread now: a CUDA thread's, or the host function's.
+extern thread_local Thread* current __attribute__((tls_model("initial-exec")));
+
+// ---- launch.cpp
+void yield_thread();             // back to the scheduler, to be resumed
+[[noreturn]] void end_thread();  // back to the scheduler, never to be resumed
+
+// ---- diagnose.cpp
+std::uint32_t pc_of(const void* return_address);
+Diagnostic describe(const char* kind, bool error, const Thread* thread);
+void report(Diagnostic found);
+// Reports, marks the launch as failed with the CUDA error, and ends the thread (or host call).
+[[noreturn]] void fail(Diagnostic found, int error = 700);
+std::string report_json();
+
+// ---- memory.cpp
+struct Place {
+    Space space;
+    std::size_t offset;  // in the arena, the shared arena or the module's device variables
+};
+// Checks an access before it is made; what is no memory of this thread's kind does not return.
+// False for memory that is neither checked further nor counted (own stack, arguments, constants).
+bool locate(Thread* thread, Address address, unsigned size, Access access, const void* pc,
+            Place& place);
+void write_bytes_valid(Address begin, std::size_t size);
+void describe_place(Diagnostic& found, const Thread* thread, const Place& place);
+void begin_block_memory(Context& context);
+
+// ---- races.cpp
+void check_access(Thread* thread, const Place& place, unsigned size, Access access,
+                  std::uint32_t pc);
+void release_acquire(Thread* thread, Address address);  // at an atomic, for fences
+void begin_launch_races();
+void settle_pending(Thread* thread);
+
+// ---- counts.cpp
+void record_event(Thread* thread, Address address, unsigned size, Access access, Space space,
+                  std::uint32_t pc);
+void merge_events(Context& context, unsigned warp, bool all);
+
+// ---- watch.cpp
+void start_watch();
+void stop_watch();
+
+}  // namespace emu

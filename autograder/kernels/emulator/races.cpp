@@ -1,0 +1,249 @@
+// Races and uninitialised reads.
+//
+// Each word of memory remembers its last writer and two of its readers since. Two accesses by
+// different threads, one of them a write, race unless something orders them: a barrier between
+// (the epoch has moved on), a __syncwarp between (the lanes' vector clocks say so), another launch,
+// or, between blocks, an atomic after a __threadfence (the block was acquired). Words that are
+// accessed in parts are watched byte by byte.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+
+#include "machine.h"
+
+namespace emu {
+
+namespace {
+
+constexpr std::uint32_t ATOMIC = 1, SPLIT = 2;
+
+struct Entry {
+    std::uint32_t thread = 0, epoch = 0, pc = 0, clock = 0;
+};
+
+struct Cell {
+    Entry writer, readers[2];
+    std::uint32_t flags = 0;  // ATOMIC: the writer's access was atomic; SPLIT: see `bytes`
+    std::uint32_t bytes = 0;  // number of the word's byte cells
+};
+
+constexpr std::size_t PAGE_CELLS = 4096;
+using Page = std::array<Cell, PAGE_CELLS>;
+
+std::vector<std::unique_ptr<Page>> global_cells;
+std::vector<Cell> shared_cells, device_cells;
+// A word's four cells; `of` tells whose they are, since words remember the numbers of old launches.
+struct ByteCells {
+    Space space;
+    std::size_t word;
+    std::array<Cell, 4> cells;
+};
+std::vector<ByteCells> byte_cells;
+// Blocks whose writes this block may rely on, and what each atomic variable has released.
+std::vector<bool> acquired;
+std::unordered_map<Address, std::vector<bool>> released;
+
+// A second write to the same word, made but not yet looked at: harmless if it writes the same.
+struct Pending {
+    bool active = false;
+    Address address = 0;
+    unsigned size = 0;
+    unsigned char before[16];
+    Diagnostic found;
+} pending;
+
+Cell& cell_of(const Place& place) {
+    const std::size_t word = place.offset / 4;
+    if (place.space == Space::Global) {
+        if (global_cells.empty()) global_cells.resize(machine.arena_size / 4 / PAGE_CELLS + 1);
+        auto& page = global_cells[word / PAGE_CELLS];
+        if (!page) page = std::make_unique<Page>();
+        return (*page)[word % PAGE_CELLS];
+    }
+    std::vector<Cell>& cells = place.space == Space::Shared ? shared_cells : device_cells;
+    if (word >= cells.size()) {
+        cells.resize(place.space == Space::Shared ? SHARED_ARENA / 4 : word + 1024);
+    }
+    return cells[word];
+}
+
+Address address_of(const Thread* thread, const Place& place) {
+    if (place.space == Space::Global) return machine.arena + place.offset;
+    if (place.space == Space::Shared) {
+        return reinterpret_cast<Address>(thread->context->shared) + place.offset;
+    }
+    return machine.modules[static_cast<std::size_t>(machine.module)].device_begin + place.offset;
+}
+
+bool ordered(const Entry& entry, const Thread* thread, std::uint32_t self, Space space) {
+    if (entry.epoch < machine.launch_epoch || entry.thread == self) return true;
+    const Context& context = *thread->context;
+    if (entry.epoch < context.block_epoch) {  // another block of this launch
+        if (space == Space::Shared) return true;
+        const std::uint32_t block = entry.thread / context.count;
+        return block < acquired.size() && acquired[block];
+    }
+    if (entry.epoch < machine.epoch) return true;
+    const std::uint32_t other = entry.thread % context.count;
+    return other / WARP == thread->linear / WARP && thread->clock[other % WARP] >= entry.clock;
+}
+
+void found_race(const Thread* thread, const Place& place, unsigned size, Access access,
+                std::uint32_t pc, const Entry& with, bool with_write) {
+    Diagnostic found = describe("race", true, thread);
+    found.pc = pc;
+    found.other_pc = with.pc;
+    found.access = access;
+    found.size = size;
+    const std::uint32_t count = thread->context->count;
+    found.other = {with.thread / count, with.thread % count};
+    found.text = with_write ? "write" : "read";
+    describe_place(found, thread, place);
+    if (with_write && access == Access::Store && size <= 16) {
+        pending.active = true;
+        pending.address = address_of(thread, place);
+        pending.size = size;
+        std::memcpy(pending.before, reinterpret_cast<void*>(pending.address), size);
+        pending.found = std::move(found);
+    } else {
+        report(std::move(found));
+    }
+}
+
+void watch(Cell& cell, Thread* thread, const Place& place, unsigned size, Access access,
+           std::uint32_t pc) {
+    const std::uint32_t self =
+        static_cast<std::uint32_t>(thread->context->block_linear) * thread->context->count +
+        thread->linear;
+    const Entry own{self, machine.epoch, pc, thread->clock[thread->lane]};
+    const bool atomic = access == Access::Atomic;
+    if (!ordered(cell.writer, thread, self, place.space) && !(atomic && cell.flags & ATOMIC)) {
+        found_race(thread, place, size, access, pc, cell.writer, true);
+    }
+    if (access == Access::Load) {
+        Entry* free = &cell.readers[0];
+        for (Entry& reader : cell.readers) {
+            if (reader.thread == self || ordered(reader, thread, self, place.space)) {
+                reader = own;
+                return;
+            }
+            free = &reader;
+        }
+        *free = own;
+        return;
+    }
+    for (Entry& reader : cell.readers) {
+        if (!ordered(reader, thread, self, place.space)) {
+            found_race(thread, place, size, access, pc, reader, false);
+            break;
+        }
+    }
+    cell.writer = own;
+    cell.flags = (cell.flags & ~ATOMIC) | (atomic ? ATOMIC : 0);
+}
+
+void check_valid(Thread* thread, const Place& place, std::uint8_t* valid, unsigned size,
+                 Access access, std::uint32_t pc) {
+    const std::size_t end = place.offset + size;
+    for (std::size_t word = place.offset / 4; word * 4 < end; ++word) {
+        const unsigned low = word * 4 < place.offset ? place.offset % 4 : 0;
+        const unsigned high = static_cast<unsigned>(std::min<std::size_t>(4, end - word * 4));
+        const std::uint8_t mask = static_cast<std::uint8_t>(((1u << high) - 1) & ~((1u << low) - 1));
+        if (access != Access::Store && (valid[word] & mask) != mask) {
+            Diagnostic found = describe("uninitialised", true, thread);
+            found.pc = pc;
+            found.size = size;
+            found.access = access;
+            describe_place(found, thread, place);
+            report(std::move(found));
+            return;
+        }
+        if (access != Access::Load) valid[word] |= mask;
+    }
+}
+
+bool is_split(Cell& cell, Space space, std::size_t word) {
+    if (!(cell.flags & SPLIT)) return false;
+    if (cell.bytes < byte_cells.size()) {
+        const ByteCells& own = byte_cells[cell.bytes];
+        if (own.space == space && own.word == word) return true;
+    }
+    cell.flags &= ~SPLIT;
+    return false;
+}
+
+void split(Cell& cell, Space space, std::size_t word) {
+    if (is_split(cell, space, word)) return;
+    const Cell whole = cell;
+    cell.flags |= SPLIT;
+    cell.bytes = static_cast<std::uint32_t>(byte_cells.size());
+    byte_cells.push_back({space, word, {whole, whole, whole, whole}});
+}
+
+}  // namespace
+
+void settle_pending(Thread*) {
+    if (!pending.active) return;
+    pending.active = false;
+    if (std::memcmp(pending.before, reinterpret_cast<void*>(pending.address), pending.size) == 0) {
+        pending.found.kind = "same value race";
+        pending.found.error = false;
+    }
+    report(std::move(pending.found));
+}
+
+void begin_launch_races() {
+    acquired.clear();
+    released.clear();
+    byte_cells.clear();
+    pending.active = false;
+}
+
+void release_acquire(Thread* thread, Address address) {
+    Context& context = *thread->context;
+    const std::size_t blocks = machine.launches.back().blocks;
+    static std::uint64_t of_block = 0;
+    static std::uint32_t of_epoch = 0;
+    if (of_block != context.block_linear || of_epoch != context.block_epoch) {
+        acquired.clear();  // what another block acquired is not this one's
+        of_block = context.block_linear;
+        of_epoch = context.block_epoch;
+    }
+    std::vector<bool>& there = released[address];
+    if (!there.empty()) {
+        acquired.resize(blocks);
+        for (std::size_t i = 0; i < blocks; ++i) acquired[i] = acquired[i] || there[i];
+    }
+    if (thread->fenced) {
+        there.resize(blocks);
+        for (std::size_t i = 0; i < acquired.size(); ++i) there[i] = there[i] || acquired[i];
+        there[context.block_linear] = true;
+    }
+}
+
+void check_access(Thread* thread, const Place& place, unsigned size, Access access,
+                  std::uint32_t pc) {
+    if (pending.active) settle_pending(thread);
+    if (place.space == Space::Global) {
+        check_valid(thread, place, machine.valid, size, access, pc);
+    } else if (place.space == Space::Shared) {
+        check_valid(thread, place, thread->context->shared_valid, size, access, pc);
+    }
+    for (std::size_t offset = place.offset, end = offset + size; offset < end;) {
+        const unsigned part = static_cast<unsigned>(std::min<std::size_t>(end - offset, 4 - offset % 4));
+        Cell& cell = cell_of({place.space, offset});
+        if (part == 4 && !is_split(cell, place.space, offset / 4)) {
+            watch(cell, thread, place, size, access, pc);
+        } else {
+            split(cell, place.space, offset / 4);
+            for (unsigned i = 0; i < part; ++i) {
+                Cell& byte = byte_cells[cell.bytes].cells[offset % 4 + i];
+                watch(byte, thread, place, size, access, pc);
+            }
+        }
+        offset += part;
+    }
+}
+
+}  // namespace emu

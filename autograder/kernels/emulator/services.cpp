@@ -1,0 +1,260 @@
+// The rest of what a kernel file may call: printf, cp.async, the runtime library.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+
+#include "machine.h"
+
+namespace emu {
+
+void access_from_library(Address address, unsigned size, Access kind, const void* pc);
+
+namespace {
+
+constexpr std::size_t MAX_OUTPUT = 64 * 1024;
+constexpr std::size_t MAX_TEXT = 256;
+
+// Text is read only where the module keeps its constants: no other memory can be printed.
+std::string readable_text(Address address) {
+    if (machine.module < 0) return "";
+    for (const Module::Segment& segment : machine.modules[static_cast<std::size_t>(machine.module)].segments) {
+        if (segment.writable || address < segment.begin || address >= segment.end) continue;
+        const char* text = reinterpret_cast<const char*>(address);
+        return {text, strnlen(text, std::min<std::size_t>(MAX_TEXT, segment.end - address))};
+    }
+    return "(text that is no constant of this file)";
+}
+
+// One conversion such as %8.3f, with a value of its own kind whatever the letter says.
+std::string convert(std::string directive, const EmuValue& value) {
+    char out[512];
+    const char letter = directive.back();
+    std::string flags;
+    for (char c : directive.substr(1, directive.size() - 2)) {
+        if (std::strchr("-+ #0123456789.", c)) flags += c;
+    }
+    if (flags.size() > 12) flags.clear();
+    const bool real = std::strchr("fFeEgGaA", letter) != nullptr;
+    double number;
+    std::memcpy(&number, &value.bits, sizeof number);
+    if (value.type == 's') {
+        std::snprintf(out, sizeof out, ("%" + flags + "s").c_str(), readable_text(value.bits).c_str());
+    } else if (value.type == 'f') {
+        std::snprintf(out, sizeof out, ("%" + flags + (real ? letter : 'g')).c_str(), number);
+    } else if (value.type == 'p') {
+        std::snprintf(out, sizeof out, "0x%llx",
+                      static_cast<unsigned long long>(value.bits - machine.arena));
+    } else if (letter == 'c') {
+        out[0] = static_cast<char>(value.bits);
+        out[1] = 0;
+    } else {
+        const char kind = std::strchr("xXo", letter) ? letter : value.type == 'u' || letter == 'u' ? 'u' : 'd';
+        std::snprintf(out, sizeof out, ("%" + flags + "ll" + kind).c_str(),
+                      static_cast<unsigned long long>(value.bits));
+    }
+    return out;
+}
+
+std::string formatted(const char* format, const EmuValue* values, int count) {
+    const std::string text = readable_text(reinterpret_cast<Address>(format));
+    std::string out;
+    int next = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '%') {
+            out += text[i];
+        } else if (i + 1 < text.size() && text[i + 1] == '%') {
+            out += '%';
+            ++i;
+        } else {
+            std::size_t end = text.find_first_of("diouxXcspfFeEgGaAn", i);
+            if (end == std::string::npos) break;
+            out += next < count ? convert(text.substr(i, end - i + 1), values[next++]) : "(no value)";
+            i = end;
+        }
+    }
+    return out;
+}
+
+std::mutex output_lock;
+
+Thread* kernel_or_fail(const char* what) {
+    Thread* thread = current;
+    if (!thread->is_host) return thread;
+    Diagnostic found = describe("device function on the host", true, thread);
+    found.text = what;
+    fail(found);
+}
+
+void finish_copy(const AsyncCopy& copy) {
+    Thread* thread = current;
+    const std::uint32_t copied = copy.size - copy.zero_fill;
+    Place place;
+    const void* pc = nullptr;
+    if (machine.options.instrumented) {
+        if (!locate(thread, copy.to, copy.size, Access::Store, pc, place)) return;
+        if (machine.options.checks) check_access(thread, place, copy.size, Access::Store, copy.pc);
+        if (machine.options.counts) {
+            record_event(thread, copy.to, copy.size, Access::Store, place.space, copy.pc);
+        }
+    }
+    std::memcpy(reinterpret_cast<void*>(copy.to), reinterpret_cast<void*>(copy.from), copied);
+    std::memset(reinterpret_cast<char*>(copy.to) + copied, 0, copy.zero_fill);
+}
+
+// Is [address, address + size) in live device memory? Else reports and says which error it is.
+bool device_range(Address address, std::size_t size, const char* what) {
+    const std::size_t offset = address - machine.arena;
+    if (offset < machine.arena_size) {
+        const std::uint32_t number = machine.owner[offset / 256];
+        if (number && machine.allocations[number - 1].live &&
+            address + size <= machine.allocations[number - 1].end && address + size >= address) {
+            return true;
+        }
+    }
+    Diagnostic found = describe("bad copy", true, current);
+    found.text = what;
+    found.size = static_cast<unsigned>(std::min<std::size_t>(size, 0xffffffffu));
+    report(found);
+    machine.last_error = 1;
+    return false;
+}
+
+// A host function's own memory, read or written on its behalf.
+void host_range(Address address, std::size_t size, Access access, const void* pc) {
+    for (std::size_t done = 0; done < size; ++done) access_from_library(address + done, 1, access, pc);
+}
+
+}  // namespace
+}  // namespace emu
+
+using namespace emu;
+
+extern "C" int emu_print(const char* format, const EmuValue* values, int count) {
+    // The values lie on the caller's stack; they are looked at like any of its memory.
+    const auto begin = reinterpret_cast<Address>(values);
+    const Thread* thread = current;
+    const std::size_t size = static_cast<std::size_t>(count) * sizeof(EmuValue);
+    if (count < 0 || count > 64 || begin < thread->stack_low || begin + size > thread->stack_low + thread->stack_size) {
+        return -1;
+    }
+    const std::string text = formatted(format, values, count);
+    const std::lock_guard<std::mutex> guard(output_lock);
+    if (machine.output.size() < MAX_OUTPUT) machine.output += text;
+    return static_cast<int>(text.size());
+}
+
+extern "C" void emu_not_implemented(const char* what) {
+    const std::lock_guard<std::mutex> guard(output_lock);
+    machine.unfinished = readable_text(reinterpret_cast<Address>(what));
+    machine.stopping = true;
+    end_thread();
+}
+
+extern "C" void emu_trap(const char* what, int line) {
+    Diagnostic found = describe("trap", true, current);
+    found.text = readable_text(reinterpret_cast<Address>(what));
+    found.line = line;
+    fail(found, 710);
+}
+
+extern "C" void emu_async_copy(void* shared, const void* global, std::size_t size, std::size_t zero_fill) {
+    Thread* thread = kernel_or_fail("cp.async");
+    const void* pc = __builtin_return_address(0);
+    const auto to = reinterpret_cast<Address>(shared), from = reinterpret_cast<Address>(global);
+    const bool sized = size == 4 || size == 8 || size == 16;
+    const bool placed = to - reinterpret_cast<Address>(thread->context->shared) < SHARED_ARENA;
+    if (!sized || !placed || zero_fill > size || to % size || from % size) {
+        Diagnostic found = describe("bad cp.async", true, thread);
+        found.pc = pc_of(pc);
+        found.size = static_cast<unsigned>(size);
+        fail(found);
+    }
+    Place place;
+    if (machine.options.instrumented) {
+        locate(thread, to, static_cast<unsigned>(size), Access::Store, pc, place);
+        for (std::size_t done = 0, part = size; done < size - zero_fill; done += part) {
+            while (part > size - zero_fill - done) part /= 2;
+            access_from_library(from + done, static_cast<unsigned>(part), Access::Load, pc);
+        }
+    }
+    thread->copies.push_back({to, from, static_cast<std::uint32_t>(size),
+                              static_cast<std::uint32_t>(zero_fill), pc_of(pc)});
+}
+
+extern "C" void emu_async_commit() {
+    Thread* thread = kernel_or_fail("cp.async");
+    thread->committed.push_back(thread->copies.size());
+}
+
+extern "C" void emu_async_wait(int groups_left) {
+    Thread* thread = kernel_or_fail("cp.async");
+    const auto left = static_cast<std::size_t>(std::max(0, groups_left));
+    if (thread->committed.size() <= left) return;
+    const std::size_t groups = thread->committed.size() - left;
+    const std::size_t end = thread->committed[groups - 1];
+    for (std::size_t i = 0; i < end; ++i) finish_copy(thread->copies[i]);
+    thread->copies.erase(thread->copies.begin(), thread->copies.begin() + static_cast<std::ptrdiff_t>(end));
+    thread->committed.erase(thread->committed.begin(),
+                            thread->committed.begin() + static_cast<std::ptrdiff_t>(groups));
+    for (std::size_t& place : thread->committed) place -= end;
+}
+
+extern "C" int emu_copy(void* to, const void* from, std::size_t size, int kind) {
+    const void* pc = __builtin_return_address(0);
+    const auto target = reinterpret_cast<Address>(to), source = reinterpret_cast<Address>(from);
+    const bool to_device = kind == 1 || kind == 3 || (kind == 4 && target - machine.arena < machine.arena_size);
+    const bool from_device = kind == 2 || kind == 3 || (kind == 4 && source - machine.arena < machine.arena_size);
+    if (to_device && !device_range(target, size, "its target")) return 1;
+    if (from_device && !device_range(source, size, "its source")) return 1;
+    if (!from_device) host_range(source, size, Access::Load, pc);
+    if (!to_device) host_range(target, size, Access::Store, pc);
+    std::memmove(to, from, size);
+    if (to_device) write_bytes_valid(target, size);
+    return 0;
+}
+
+extern "C" int emu_copy_symbol(void* symbol, const void* from, std::size_t size, std::size_t offset) {
+    const Address target = reinterpret_cast<Address>(symbol) + offset;
+    const Module& module = machine.modules[static_cast<std::size_t>(machine.module)];
+    const bool constant = target >= module.constant_begin && target + size <= module.constant_end;
+    const bool device = target >= module.device_begin && target + size <= module.device_end;
+    if ((!constant && !device) || target + size < target) return machine.last_error = 1;
+    host_range(reinterpret_cast<Address>(from), size, Access::Load, __builtin_return_address(0));
+    std::memcpy(reinterpret_cast<void*>(target), from, size);
+    return 0;
+}
+
+extern "C" int emu_set(void* pointer, int value, std::size_t size) {
+    const auto address = reinterpret_cast<Address>(pointer);
+    if (size == 0) return 0;
+    if (!device_range(address, size, "its target")) return 1;
+    std::memset(pointer, value, size);
+    write_bytes_valid(address, size);
+    return 0;
+}
+
+extern "C" int emu_last_error(int clear) {
+    const int error = machine.last_error;
+    if (clear && error < 700) machine.last_error = 0;
+    return error;
+}
+
+extern "C" int emu_synchronize() { return machine.last_error; }
+
+extern "C" int emu_allow_shared(int bytes) {
+    if (bytes < 0 || static_cast<std::size_t>(bytes) > SHARED_OPT_IN) return machine.last_error = 1;
+    machine.allowed_shared = std::max(machine.allowed_shared, static_cast<std::size_t>(bytes));
+    return 0;
+}
+
+extern "C" int emu_attribute(int attribute) {
+    switch (attribute) {  // of an H100
+        case 1: return 1024;
+        case 8: return static_cast<int>(SHARED_STATIC);
+        case 10: return 32;
+        case 16: return 132;
+        case 97: return static_cast<int>(SHARED_OPT_IN);
+        default: return -1;
+    }
+}

@@ -1,0 +1,88 @@
+"""From addresses in a kernel library to lines of the student's files."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .elf import Elf
+from .order import ranks
+from .process import run
+from .toolchain import Compiler
+
+
+@dataclass
+class LineTable:
+    """Lines of the places that call the emulator.
+
+    offsets: return addresses from the library's base, ascending; places: for each an index into
+    `files` and a line, or a negative index. functions: where functions begin, ascending.
+    ranks: for each offset its rank in the program's order, see `order.ranks`.
+    """
+
+    offsets: list[int] = field(default_factory=list)
+    places: list[list[int]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    functions: list[int] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+
+    def lookup(self, offset: int) -> tuple[str, int] | None:
+        """File name and line of the code before the return address `offset`, or None.
+
+        An address without a line of its own gets that of the nearest one before it in the same
+        function, or else behind it.
+        """
+        start = bisect.bisect_right(self.functions, offset - 1)
+        first = self.functions[start - 1] if start > 0 else 0
+        last = self.functions[start] if start < len(self.functions) else float("inf")
+        at = bisect.bisect_right(self.offsets, offset)
+        before, behind = range(at - 1, -1, -1), range(at, len(self.offsets))
+        for place in (*before, *behind):
+            index, line = self.places[place]
+            if index >= 0 and first < self.offsets[place] <= last:
+                return self.files[index], line
+        return None
+
+
+_CALL = re.compile(
+    r"^ +([0-9a-f]+):\t(?:call|bl|b)q? +[0-9a-f]+ <(?:__tsan|emu_|__ubsan|__wrap|__sanitizer)\w*[@>]", re.M
+)
+_NEXT = re.compile(r"^ +([0-9a-f]+):", re.M)
+
+
+def hook_returns(disassembly: str) -> dict[int, int]:
+    """Return address -> address of the call, for all calls of the emulator in objdump's listing."""
+    found = {}
+    for call in _CALL.finditer(disassembly):
+        following = _NEXT.search(disassembly, call.end())
+        if following:
+            found[int(following.group(1), 16)] = int(call.group(1), 16)
+    return found
+
+
+def line_table(library: Path, elf: Elf, compiler: Compiler, own: Collection[str]) -> LineTable:
+    """The table of a library: `own` are the file names that count."""
+    command = [compiler.tool("objdump"), "-d", "--no-show-raw-insn", "-j", ".text", library.name]
+    listing = run(command, library.parent, text=" ").output
+    calls, order = hook_returns(listing), ranks(listing)
+    offsets = sorted(calls)
+    asked = "".join(f"{offset - 1:#x}\n" for offset in offsets)
+    command = [compiler.tool("addr2line"), "-a", "-i", "-e", library.name]
+    shown = run(command, library.parent, text=asked or "\n").output
+    files = sorted(own)
+    numbers = {name: index for index, name in enumerate(files)}
+    places: list[list[int]] = []
+    for line in shown.splitlines():
+        if line.startswith("0x"):
+            places.append([-1, 0])
+        elif places and places[-1][0] < 0:
+            name, _, number = line.partition(" ")[0].rpartition(":")
+            index = numbers.get(name.rpartition("/")[2], -1)
+            if index >= 0 and number.isdigit() and int(number):
+                places[-1] = [index, int(number)]
+    functions = sorted({s.value for s in elf.symbols if s.type == 2 and s.section})
+    ranked = [order.get(calls[offset], 0) for offset in offsets]
+    return LineTable(offsets, places[: len(offsets)], files, functions, ranked)

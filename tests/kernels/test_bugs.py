@@ -1,0 +1,71 @@
+"""Each bug is reported as what it is, with the right lines, by every compiler at every level."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_bugs import SOURCE, names
+from test_counts import COMPILERS
+
+HERE = Path(__file__).parent
+# Those that end the launch; the others are reported and it goes on.
+FATAL = {
+    "one_past", "shared_overflow", "inner_index", "local_index", "half_warp_shuffle", "reads_host",
+    "misaligned", "null_pointer", "freed", "anothers_variable", "writes_constant", "host_access",
+    "waits_for_ever", "too_many_threads", "stops", "divides", "uses_much_stack",
+}  # fmt: skip
+# The optimiser may attribute the overflow to any line of the recursion.
+ANY_LINE = {"uses_much_stack"}
+
+
+def marks() -> dict[str, tuple[int, str, int | None]]:
+    """kernel -> (line to be named, kind, the other line)."""
+    lines = SOURCE.read_text().splitlines()
+    here, other = {}, {}
+    for number, text in enumerate(lines, 1):
+        if found := re.search(r"// HERE (\w+) (.+)$", text):
+            here[found[1]] = (number, found[2])
+        if found := re.search(r"// AND (\w+)$", text):
+            other[found[1]] = number
+    return {name: (*place, other.get(name)) for name, place in here.items()}
+
+
+@pytest.fixture(scope="module", params=[(c, o) for c in COMPILERS for o in ("-O1", "-O2", "-O3")],
+                ids=lambda pair: f"{pair[0]}{pair[1]}")  # fmt: skip
+def reported(request):
+    """What is found in each kernel, with one compiler at one level."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run_bugs.py"), *request.param],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_bug_is_reported_with_its_lines(reported, name):
+    """The kind, the line and for a race the other line are those marked in the source."""
+    line, kind, other = marks()[name]
+    found = reported[name]["diagnostics"]
+    matching = [entry for entry in found if entry["kind"] == kind]
+    assert matching, f"no {kind!r} among {found}"
+    if name not in ANY_LINE:
+        pairs = [{entry["line"], entry["other_line"] or entry["line"]} for entry in matching]
+        expected = {line, other or line}
+        assert expected in pairs or (other is None and {line} in pairs), (pairs, expected)
+    assert bool(reported[name]["error"]) == (name in FATAL)
+    assert all(entry["message"] for entry in found)
+
+
+@pytest.mark.parametrize("name", names())
+def test_nothing_else_is_reported(reported, name):
+    """A kernel with one bug gets diagnostics of one kind."""
+    kinds = {entry["kind"] for entry in reported[name]["diagnostics"]}
+    if name == "missing_barrier":  # the first threads to read come before the last have written
+        kinds.discard("uninitialised")
+    assert kinds == {marks()[name][1]}
