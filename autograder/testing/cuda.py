@@ -73,6 +73,7 @@ def check(report: Any) -> None:
     errors = [found for found in read(report).diagnostics if found.is_error]
     if not errors:
         return
+    errors.sort(key=lambda found: found.kind != "race")  # what was read too early is its consequence
     shown = [_diagnosed(found) for found in errors[:MAX_SHOWN]]
     if len(errors) > MAX_SHOWN:
         shown.append(f"and {len(errors) - MAX_SHOWN} more")

@@ -24,7 +24,7 @@ COUNTED: dict[str, str] = {
     "warp_syncs": "barriers of warps (__syncwarp)",
     "shuffles": "shuffles and votes of warps",
     "partial_requests": "requests of warps in which some living lanes took no part",
-    "worst_bank_degree": "the worst bank conflict: passes of a request over the fewest possible",
+    "worst_bank_degree": "degree of the worst bank conflict",
 }
 for _count in COUNTS:
     if _count not in COUNTED:
@@ -80,6 +80,7 @@ _TRY: dict[str, str] = {
     "stack overflow": "smaller local arrays, or shared memory",
     "division by zero": "which size may be 0?",
     "illegal address": _GUARD,
+    "no return": "give every path through the function its return",
     "trap": "the kernel ended itself there",
     "bad cp.async": "copy 4, 8 or 16 bytes between addresses that are multiples of that",
     "bad copy": "compare the size in bytes with both arrays",
@@ -101,7 +102,7 @@ def hint_for_diagnostic(found: Diagnostic) -> str:
 def amount(count: str, value: float) -> str:
     """`1,024 sectors of 32 bytes written to global memory`."""
     if count in RATIOS:
-        return f"{COUNTED[count]} is {value:,.3g}"
+        return f"the {COUNTED[count]} is {value:,.3g} (passes of a request over the fewest possible)"
     return f"{value:,g} {COUNTED[count]}"
 
 
@@ -124,7 +125,7 @@ def line_text(line: LineCount) -> str:
 def worth_of(count: str) -> Callable[[LineCount], float]:
     """How much a line has to do with a count; 0 where nothing."""
     if count == "worst_bank_degree":
-        return lambda line: line.worst_degree if line.space == "shared" else 0
+        return lambda line: line.worst_degree - 1 if line.space == "shared" else 0
     if count == "partial_requests":
         return lambda line: line.partial
     access = next((one for one in ACCESSES if count.startswith(f"{one}_")), None)

@@ -199,6 +199,22 @@ def test_a_race_is_told_with_both_lines_the_threads_and_what_to_try(running):
     ]
 
 
+def test_a_race_is_told_before_what_was_read_too_early():
+    early = samples.race() | {"kind": "uninitialised"}
+    with pytest.raises(cuda.KernelDiagnosed) as caught:
+        cuda.check(samples.report(diagnostics=(early, samples.race())))
+    assert caught.value.title == "race"
+    assert str(caught.value).index("race in") < str(caught.value).index("uninitialised in")
+
+
+def test_a_bank_conflict_is_told_with_the_lines_that_have_one():
+    text = message(cuda.at_most, CONFLICTS, "worst_bank_degree", 1, slack=1)
+    assert text.startswith("transpose_tiled: the degree of the worst bank conflict is 32 (passes of")
+    assert [part.split()[0] for part in text.splitlines() if part.startswith("  ")] == [
+        "transpose.cu:38"
+    ]
+
+
 def test_without_a_running_test_the_message_is_the_same_less_the_source():
     text = message(cuda.check, samples.report(diagnostics=(samples.race(),)))
     assert "transpose.cu:38 and line 31" in text
