@@ -1,0 +1,138 @@
+"""Benchmarks of homework 2: the CUDA emulator against numba's CUDA simulator, and by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autograder import kernels
+from autograder.batch.bench import Row, benchmark, own_or_reference
+from autograder.batch.grade import Grading, grade_files
+from autograder.course.assignment import load_assignment
+from autograder.course.intake import Submission
+from autograder.kernels.emulator_backend import library
+from autograder.sandbox.host import REPOSITORY
+
+HOMEWORK = "hw2_cuda_kernels"
+SOURCE = Path(__file__).parent / "templates" / "tiled_matmul.cu"
+PEER = "numba's CUDA simulator"
+SIZES = (64, 128)
+TARGETS = {"fast": 3000.0, "counted": 500.0}  # at n = 128
+SAMPLED_BLOCKS = 64  # of the 4096 that n = 1024 has
+SWITCHES = 20_000_000
+PEER_MINUTES = 10
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one launch: by the clock on the wall, and of CPU time over all threads."""
+
+    wall: float
+    cpu: float
+
+
+def product_seconds(folder: Path, mode: str, n: int, repeats: int, sample: int = 0) -> Seconds:
+    """Medians of one launch of the tiled product; the build is not in it.
+
+    Raises ValueError where the product is wrong (a sample of blocks has none to check).
+    """
+    path = folder / SOURCE.name
+    if not path.exists():
+        shutil.copyfile(SOURCE, path)
+    device = kernels.Device(backend="emulator", mode=mode, sample=sample, seconds=300.0,
+                            threads=1)  # fmt: skip
+    module = device.load(path)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))
+    held = device.array(a), device.array(b), device.zeros((n, n))
+    times = []
+    for _ in range(repeats):
+        started, cpu = time.perf_counter(), time.process_time()
+        module.launch("tiled_matmul", *held, n)
+        times.append((time.perf_counter() - started, time.process_time() - cpu))
+        report = device.report()
+        if report["diagnostics"]:
+            raise ValueError(f"a diagnostic: {report['diagnostics'][0]['message']}")
+    if not sample and not np.allclose(held[2].numpy(), a @ b, atol=1e-3):
+        raise ValueError(f"the emulator's product of {n} × {n} is wrong")
+    wall, cpu_times = zip(*times, strict=True)
+    return Seconds(statistics.median(wall), statistics.median(cpu_times))
+
+
+def peer_seconds() -> dict[int, Seconds]:
+    """What numba's simulator takes, by size; {} where it can't run."""
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "autograder.batch.numba_simulator", *map(str, SIZES)]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60 * PEER_MINUTES
+        )
+        found = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        return {}
+    return {int(n): Seconds(wall, cpu) for n, (wall, cpu, error) in found.items() if error < 1e-3}
+
+
+@benchmark("emulator_fast_vs_numba_simulator", "emulator_counted_vs_numba_simulator",
+           "emulator_fast_vs_numba_simulator_64", "emulator_counted_vs_numba_simulator_64")  # fmt: skip
+def against_numba(work: Path) -> Iterator[Row]:
+    """The same tiled product, n = 128 and 64: values only, and with checks and counts.
+
+    One thread against one, by CPU time: it holds on a busy machine.
+    """
+    peer = peer_seconds()
+    for name, mode in (("fast", "fast"), ("counted", "full")):
+        for n in reversed(SIZES):
+            row = f"emulator_{name}_vs_numba_simulator{'' if n == 128 else f'_{n}'}"
+            target = TARGETS[name] if n == 128 else None
+            own = product_seconds(work, mode, n, repeats=15)
+            if n not in peer:
+                yield Row(row, None, "x", "higher", PEER, target, "the simulator did not run")
+                continue
+            note = (
+                f"n = {n}: {1e3 * own.cpu:.3g} ms and {peer[n].cpu:.3g} s; by the clock "
+                f"{peer[n].wall / own.wall:.3g} x"
+            )
+            yield Row(row, peer[n].cpu / own.cpu, "x", "higher", PEER, target, note)
+
+
+@benchmark("emulator_512_seconds", "emulator_counted_512_seconds", "emulator_sampled_1024_seconds",
+           "fiber_switches_per_second")  # fmt: skip
+def alone(work: Path) -> Iterator[Row]:
+    """Larger products, whole and sampled, and what a switch between two threads costs."""
+    for name, mode, note in (
+        ("emulator_512_seconds", "fast", "values only"),
+        ("emulator_counted_512_seconds", "full", "checks and counts"),
+    ):
+        own = product_seconds(work, mode, 512, 1)
+        yield Row(name, own.wall, "s", "lower", note=f"{note}; {own.cpu:.3g} s of CPU time")
+    own = product_seconds(work, "metrics", 1024, 3, sample=SAMPLED_BLOCKS)
+    yield Row("emulator_sampled_1024_seconds", own.wall, "s", "lower", "", 5,
+              f"counts of {SAMPLED_BLOCKS} of 4,096 blocks; {own.cpu:.3g} s of CPU time")  # fmt: skip
+    switches = library(None)
+    best = min(switches.emu_benchmark_switches(SWITCHES) for _ in range(3))
+    yield Row("fiber_switches_per_second", 2 * SWITCHES / best, "1/s", "higher", note="one core")
+
+
+@benchmark(f"grade_seconds_{HOMEWORK}")
+def grading(work: Path) -> Iterator[Row]:
+    """A full grading of the reference, hidden tests included."""
+    if not (REPOSITORY / HOMEWORK).is_dir():
+        return
+    assignment = load_assignment(REPOSITORY / HOMEWORK)
+    files = own_or_reference(assignment)
+    graded = grade_files(assignment, Submission(files, []), None, Grading())
+    report = graded.report
+    assert report is not None
+    note = f"{report.score:g} of {report.maximum:g} points"
+    yield Row(f"grade_seconds_{HOMEWORK}", report.seconds, "s", "lower", "", 90, note)

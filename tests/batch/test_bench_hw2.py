@@ -1,0 +1,57 @@
+"""The emulator's benchmarks: the same product on both sides, ratios only where both sides ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from autograder.batch import bench, bench_hw2
+from autograder.batch.bench_hw2 import Seconds
+
+ROOT = bench_hw2.REPOSITORY
+NAMES = {
+    "emulator_fast_vs_numba_simulator", "emulator_counted_vs_numba_simulator",
+    "emulator_sampled_1024_seconds", "emulator_512_seconds", "fiber_switches_per_second",
+}  # fmt: skip
+
+
+def test_the_names_that_stay_are_registered():
+    assert set(bench.BENCHMARKS) >= NAMES
+
+
+def test_the_product_is_checked_and_timed(tmp_path, monkeypatch):
+    own = bench_hw2.product_seconds(tmp_path, "fast", 32, repeats=2)
+    assert 0 < own.cpu
+    assert 0 < own.wall
+    monkeypatch.setattr(bench_hw2.np, "allclose", lambda *_, **__: False)
+    with pytest.raises(ValueError, match="product of 32 × 32 is wrong"):
+        bench_hw2.product_seconds(tmp_path, "fast", 32, repeats=1)
+
+
+def test_the_peer_computes_the_same_product():
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "autograder.batch.numba_simulator", "16"], env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    wall, cpu, error = json.loads(done.stdout)["16"]
+    assert min(wall, cpu) > 0
+    assert 0 <= error < 1e-4
+
+
+def test_rows_are_ratios_of_cpu_time_at_both_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_hw2, "peer_seconds", lambda: {128: Seconds(50.0, 20.0)})
+    own = {"fast": Seconds(0.1, 0.005), "full": Seconds(1.0, 0.1)}
+    monkeypatch.setattr(bench_hw2, "product_seconds", lambda work, mode, n, repeats: own[mode])
+    rows = {row.name: row for row in bench_hw2.against_numba(tmp_path)}
+    assert np.isclose(rows["emulator_fast_vs_numba_simulator"].value, 4000)
+    assert np.isclose(rows["emulator_counted_vs_numba_simulator"].value, 200)
+    assert rows["emulator_counted_vs_numba_simulator"].target == 500
+    missing = rows["emulator_fast_vs_numba_simulator_64"]
+    assert missing.value is None
+    assert missing.note == "the simulator did not run"
