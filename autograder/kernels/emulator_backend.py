@@ -125,6 +125,8 @@ class EmulatorBackend:
         error = self._library.emu_call(number, address, pointers, sizes, len(values))
         report, unfinished = self._take()
         self._reports.append(report)
+        if report["output"]:  # printf of kernels: to stdout, as on a GPU
+            print(report["output"], end="", flush=True)
         if unfinished:
             raise NotImplementedError(unfinished)
         if error:

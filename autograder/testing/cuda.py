@@ -41,7 +41,7 @@ __all__ = [
 
 MAX_SHOWN = 5
 COSTLIEST = 3
-MAX_KERNELS, MAX_ATTACHED_LINES, MAX_ATTACHED_DIAGNOSTICS = 8, 24, 20
+MAX_KERNELS, MAX_ATTACHED_LINES, MAX_ATTACHED_DIAGNOSTICS, MAX_ATTACHED_OUTPUT = 8, 24, 20, 4_000
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def attach(
             vars(one) | {"block": list(one.block), "thread": list(one.thread)}
             for one in found.diagnostics[:MAX_ATTACHED_DIAGNOSTICS]
         ],
-        "output": "",
+        "output": found.output[:MAX_ATTACHED_OUTPUT],
         "sources": _sources(found),
         "flops": dict(flops or {}),
     }  # fmt: skip
