@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MAX_FIGURES = 24
+_MAX_PANELS = 60  # of kernels: folded away, and small
 # Not colour alone: each state has a sign of its own, read out as its word.
 _SIGNS: Mapping[str, str] = {
     "passed": "✓",
@@ -60,7 +61,7 @@ class _Curve:
 
 def render_html(report: Report) -> str:
     """The whole page. It needs no network and no script, and follows the reader's dark mode."""
-    budget = [_MAX_FIGURES]
+    budget = {"figures": _MAX_FIGURES, "panels": _MAX_PANELS}
     pictures = {
         test.test: [_picture(figure, budget) for figure in test.figures] for test in report.tests()
     }
@@ -110,10 +111,11 @@ def template_environment() -> jinja2.Environment:
     return environment
 
 
-def _picture(figure: Figure, budget: list[int]) -> _Picture | None:
-    if budget[0] <= 0:
+def _picture(figure: Figure, budget: dict[str, int]) -> _Picture | None:
+    purse = "panels" if figure.kind == "kernels" else "figures"
+    if budget[purse] <= 0:
         return None
-    budget[0] -= 1
+    budget[purse] -= 1
     title = clean_line(figure.title, 120)
     if figure.kind == "kernels":  # tables beside the pictures
         return _Picture(title=title, drawing=None, panel=_panel(figure))

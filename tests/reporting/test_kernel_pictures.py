@@ -247,11 +247,11 @@ def test_the_page_is_self_contained_and_escapes_what_students_wrote():
 
 
 def test_a_report_shows_the_panel_of_a_kernels_figure_and_survives_bad_data():
-    picture = _picture(Figure(kind="kernels", title="t", data=CONFLICTS), [9])
+    picture = _picture(Figure(kind="kernels", title="t", data=CONFLICTS), {"panels": 9})
     assert picture is not None
     assert picture.panel is not None
     for data in ({}, {"launches": 1}, CONFLICTS | {"launches": [{"counts": 5}]}):
-        picture = _picture(Figure(kind="kernels", title="t", data=data), [9])
+        picture = _picture(Figure(kind="kernels", title="t", data=data), {"panels": 9})
         assert picture is not None
         assert picture.drawing is None
         assert picture.panel is None or not picture.panel.kernels
