@@ -69,15 +69,27 @@ def test_imports_run_one_way(path):
                 )
 
 
-def test_a_homework_imports_only_its_own_package_and_the_testing_room():
-    """No homework imports another, and tests import `autograder.testing` alone."""
+IMPORT = re.compile(r"^\s*(?:from|import) (\w+)(\.\w+)?(?: import (\w+))?", re.M)
+
+
+def test_the_kernels_room_stands_alone():
+    """autograder.kernels imports nothing of the harness but itself."""
+    for path in (ROOT / "autograder" / "kernels").rglob("*.py"):
+        for name, dotted, imported in IMPORT.findall(path.read_text()):
+            if name == "autograder":
+                assert (dotted.removeprefix(".") or imported) == "kernels", path
+
+
+def test_a_homework_imports_only_its_own_package_and_rooms_made_for_it():
+    """No homework imports another; of the harness it sees the testing and kernels rooms alone."""
     packages = {"autodiff", "cuda_kernels", "language_model", "distributed_training", "serving"}
     for path in project_files("hw*/**/*.py"):
         own = next(p for p in packages if (ROOT / path.relative_to(ROOT).parts[0] / p).is_dir())
-        for found in re.findall(r"^\s*(?:from|import) (\w+)(\.\w+)?", path.read_text(), re.M):
-            assert found[0] not in packages - {own}, f"{path} imports {found[0]}"
-            if found[0] == "autograder":
-                assert found[1] == ".testing", f"{path} imports autograder{found[1]}"
+        for name, dotted, imported in IMPORT.findall(path.read_text()):
+            assert name not in packages - {own}, f"{path} imports {name}"
+            if name == "autograder":
+                room = dotted.removeprefix(".") or imported
+                assert room in ("testing", "kernels"), f"{path} imports autograder.{room}"
 
 
 @pytest.mark.parametrize(

@@ -130,16 +130,7 @@ class EmulatorBackend:
         if unfinished:
             raise NotImplementedError(unfinished)
         if error:
-            fatal = [found for found in report["diagnostics"] if found["severity"] == "error"]
-            last = fatal[-1:]
-            message = last[0]["message"] if last else f"{entry.name} ended with CUDA error {error}"
-            built = self._builds[number]
-            frames = [
-                (str(built.source.parent / found["file"]), found["line"], found["kernel"])
-                for found in last
-                if found["line"]
-            ]
-            raise KernelError(message, frames, last)
+            raise _failure(entry, error, report["diagnostics"], self._builds[number])
 
     def report(self) -> dict[str, Any]:
         """Everything since the last call."""
@@ -153,6 +144,23 @@ class EmulatorBackend:
     def _take(self) -> tuple[dict[str, Any], str]:
         raw = json.loads(self._library.emu_take_report())
         return read_report(raw, self._builds, self._names), raw["unfinished"]
+
+
+def _failure(
+    entry: Entry, error: int, diagnostics: list[dict[str, Any]], built: Build
+) -> KernelError:
+    """What ended the call, and the errors found before it, which may explain it."""
+    errors = [found for found in diagnostics if found["severity"] == "error"]
+    if not errors:
+        return KernelError(f"{entry.name} ended with CUDA error {error}")
+    *before, last = errors
+    message = "\n".join([last["message"], *(f"before that: {found['message']}" for found in before[-3:])])
+    frames = [
+        (str(built.source.parent / found["file"]), found["line"], found["kernel"])
+        for found in [*before[-3:], last]
+        if found["line"]
+    ]
+    return KernelError(message, frames, errors)
 
 
 _builds: dict[int, Build] = {}

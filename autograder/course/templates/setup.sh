@@ -61,6 +61,11 @@ else
     "$VENV/bin/python" -m pip install --no-cache-dir -r "$SOURCE/requirements.lock"
 fi
 
+# The emulator's library, once and ahead: no submission waits for it.
+if find "$SOURCE/@HOMEWORK@" -name '*.cu' | grep -q .; then
+    (cd "$SOURCE" && "$VENV/bin/python" -c 'from autograder import kernels; kernels.prepare()')
+fi
+
 # Read by the grader alone.
 if [ -d "$SOURCE/@HOMEWORK@/hidden" ]; then
     chmod -R go= "$SOURCE/@HOMEWORK@/hidden"

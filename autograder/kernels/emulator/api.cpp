@@ -142,6 +142,7 @@ void* emu_symbol(int module, const char* name) {
 // launches in it have ended when it returns. 0, or an error.
 int emu_call(int module, void* entry, void** arguments, const std::size_t* sizes, int count) {
     machine.module = module;
+    machine.code_base = machine.modules[static_cast<std::size_t>(module)].base;
     machine.stopping = false;
     machine.last_error = 0;
     machine.unfinished.clear();

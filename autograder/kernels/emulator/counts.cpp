@@ -22,14 +22,33 @@ struct Request {
     unsigned count = 0;
 };
 
+// The counts of a place in the code, found again quickly.
 LineCounts& line_of(LaunchRecord& record, const Event& event) {
-    return record.lines[static_cast<std::uint64_t>(event.pc) << 8 | event.kind];
+    struct Known {
+        const LaunchRecord* record;
+        std::uint64_t serial, key;
+        LineCounts* line;
+    };
+    static Known known[256];
+    const std::uint64_t key = static_cast<std::uint64_t>(event.pc) << 8 | event.kind;
+    Known& place = known[(event.pc * 31 + event.kind) % 256];
+    if (place.record != &record || place.serial != record.serial || place.key != key) {
+        place = {&record, record.serial, key, &record.lines[key]};
+    }
+    return *place.line;
 }
 
 // Distinct values among the first `count`, which are in order already more often than not.
 unsigned distinct(std::uint64_t* values, unsigned count) {
-    if (!std::is_sorted(values, values + count)) std::sort(values, values + count);
-    return static_cast<unsigned>(std::unique(values, values + count) - values);
+    unsigned found = count > 0;
+    for (unsigned i = 1; i < count; ++i) {
+        if (values[i] < values[i - 1]) {
+            std::sort(values, values + count);
+            return static_cast<unsigned>(std::unique(values, values + count) - values);
+        }
+        found += values[i] != values[i - 1];
+    }
+    return found;
 }
 
 void count_sectors(const Request& request, LineCounts& line) {
@@ -57,13 +76,37 @@ unsigned degree(const Request& request, unsigned first, unsigned last, bool atom
             words[count++] = word;
         }
     }
-    if (!atomic) count = distinct(words, count);
+    if (!atomic) {
+        std::sort(words, words + count);
+        count = static_cast<unsigned>(std::unique(words, words + count) - words);
+    }
     unsigned per_bank[BANKS] = {}, most = 0;
     for (unsigned i = 0; i < count; ++i) most = std::max(most, ++per_bank[words[i] % BANKS]);
     return most;
 }
 
+// The usual request of 4 bytes a lane or less: does each bank serve one word at most?
+bool without_conflict(const Request& request) {
+    std::uint64_t word_of[BANKS];
+    std::uint32_t used = 0;
+    for (unsigned i = 0; i < request.count; ++i) {
+        const Event& event = *request.events[i];
+        const std::uint64_t word = event.address / 4;
+        const std::uint32_t bank = word % BANKS, bit = 1u << bank;
+        if (event.size > 4 || (used & bit && word_of[bank] != word)) return false;
+        used |= bit;
+        word_of[bank] = word;
+    }
+    return true;
+}
+
 void count_banks(const Request& request, LineCounts& line, bool atomic) {
+    if (!atomic && without_conflict(request)) {
+        ++line.wavefronts;
+        ++line.wavefronts_min;
+        line.worst_degree = std::max(line.worst_degree, 1.0);
+        return;
+    }
     // Accesses of 8 bytes are served a half of the warp at a time, of 16 bytes a quarter.
     const unsigned phases = std::max(1u, request.events[0]->size / 4u), width = WARP / phases;
     unsigned wavefronts = 0, least = 0;
@@ -135,51 +178,94 @@ void record_event(Thread* thread, Address address, unsigned size, Access access,
     if (thread->events.size() - thread->next_event >= MAX_WAITING) yield_thread();
 }
 
-// Merges what waits. Not `all`: only as long as each lane that can still run has something waiting.
-void merge_events(Context& context, unsigned warp, bool all) {
-    const unsigned first = warp * WARP, lanes = std::min(WARP, context.count - first);
-    Thread* const* threads = context.threads.data() + first;
-    for (;;) {
-        const Event* next = nullptr;
-        unsigned living = 0;
-        bool incomplete = false;
+namespace {
+
+// The lanes of a warp and the heads of their streams.
+struct Streams {
+    Thread* const* threads;
+    unsigned lanes;
+    const Event *head[WARP], *end[WARP];
+
+    Streams(Context& context, unsigned warp)
+        : threads(context.threads.data() + warp * WARP),
+          lanes(std::min(WARP, context.count - warp * WARP)) {
+        for (unsigned i = 0; i < lanes; ++i) {
+            const std::vector<Event>& events = threads[i]->events;
+            head[i] = events.data() + threads[i]->next_event;
+            end[i] = events.data() + events.size();
+        }
+    }
+
+    // Do all lanes stand at the same place? Then they are one request.
+    bool converged() const {
+        for (unsigned i = 0; i < lanes; ++i) {
+            if (head[i] == end[i] || !together(*head[i], *head[0])) return false;
+        }
+        return true;
+    }
+
+    unsigned living() const {
+        unsigned count = 0;
         for (unsigned i = 0; i < lanes; ++i) {
             const Thread* thread = threads[i];
-            if (!thread->has_events()) {
-                living += thread->lives();
-                incomplete |= thread->state == State::Ready;
-                continue;
-            }
-            living += thread->lives();
-            const Event& head = thread->events[thread->next_event];
-            if (!next || before(head, *next)) next = &head;
+            count += thread->state != State::Done ||
+                     head[i] < thread->events.data() + thread->accesses_end;
         }
-        if (!next || (incomplete && !all)) break;
-        const auto next_kind = static_cast<Access>(next->kind & 15);
-        Request request;
+        return count;
+    }
+
+    // The event to be served next; null if there is none or, unless `all`, if a lane that can still
+    // run has nothing waiting.
+    const Event* next(bool all) const {
+        const Event* found = nullptr;
+        for (unsigned i = 0; i < lanes; ++i) {
+            if (head[i] == end[i]) {
+                if (!all && threads[i]->state == State::Ready) return nullptr;
+            } else if (!found || before(*head[i], *found)) {
+                found = head[i];
+            }
+        }
+        return found;
+    }
+
+    // Leaves in the lanes' streams what is still to come.
+    void keep_rest() {
         for (unsigned i = 0; i < lanes; ++i) {
             Thread* thread = threads[i];
-            if (!thread->has_events()) continue;
-            const Event& head = thread->events[thread->next_event];
-            if (!together(head, *next)) continue;
-            request.events[request.count] = &head;
-            request.lanes[request.count++] = i;
-            ++thread->next_event;
-        }
-        if (next_kind != Access::None) count(request, living, *context.record);
-    }
-    for (unsigned i = 0; i < lanes; ++i) {
-        Thread* thread = threads[i];
-        if (!thread->has_events()) {
-            thread->events.clear();
-            thread->next_event = thread->accesses_end = 0;
-        } else if (thread->next_event > 0) {
-            thread->events.erase(thread->events.begin(),
-                                 thread->events.begin() + static_cast<std::ptrdiff_t>(thread->next_event));
-            thread->accesses_end -= std::min(thread->accesses_end, thread->next_event);
+            std::vector<Event>& events = thread->events;
+            if (head[i] == end[i]) {
+                events.clear();
+                thread->accesses_end = 0;
+            } else if (const auto served = head[i] - events.data(); served > 0) {
+                thread->accesses_end -= std::min(thread->accesses_end, static_cast<std::size_t>(served));
+                events.erase(events.begin(), events.begin() + served);
+            }
             thread->next_event = 0;
         }
     }
+};
+
+}  // namespace
+
+// Merges what waits. Not `all`: only as long as each lane that can still run has something waiting.
+void merge_events(Context& context, unsigned warp, bool all) {
+    Streams streams(context, warp);
+    Request request;
+    for (;;) {
+        const bool converged = streams.converged();
+        const Event* next = converged ? streams.head[0] : streams.next(all);
+        if (!next) break;
+        const bool step = static_cast<Access>(next->kind & 15) == Access::None;
+        request.count = 0;
+        const unsigned living = converged || step ? streams.lanes : streams.living();
+        for (unsigned i = 0; i < streams.lanes; ++i) {
+            if (!converged && (streams.head[i] == streams.end[i] || !together(*streams.head[i], *next))) continue;
+            request.events[request.count] = streams.head[i]++;
+            request.lanes[request.count++] = i;
+        }
+        if (!step) count(request, living, *context.record);
+    }
+    streams.keep_rest();
 }
 
 }  // namespace emu

@@ -124,12 +124,6 @@ void write_diagnostic(std::string& out, const Diagnostic& found) {
 
 }  // namespace
 
-std::uint32_t pc_of(const void* return_address) {
-    if (machine.module < 0) return 0;
-    return static_cast<std::uint32_t>(reinterpret_cast<Address>(return_address) -
-                                      machine.modules[static_cast<std::size_t>(machine.module)].base);
-}
-
 Diagnostic describe(const char* kind, bool error, const Thread* thread) {
     Diagnostic found;
     found.kind = kind;

@@ -202,7 +202,9 @@ bool refuse_launch(const EmuLaunch& launch, const std::string& problem) {
 bool begin_launch(const EmuLaunch* launch) {
     std::string problem = problem_of(*launch);
     if (!problem.empty()) return refuse_launch(*launch, problem);
+    static std::uint64_t serial = 0;
     LaunchRecord record;
+    record.serial = ++serial;
     record.kernel = launch->kernel;
     record.line = launch->line;
     record.module = machine.module;
@@ -269,14 +271,18 @@ extern "C" void emu_launch(const EmuLaunch* launch, void (*body)(void*), const v
     if (machine.stopping) end_thread();  // the host function ends with its launch
 }
 
-extern "C" uint3 emu_thread_index() { return current->index; }
-extern "C" uint3 emu_block_index() { return current->context->block; }
-extern "C" uint3 emu_block_dim() {
+namespace {
+unsigned on_axis(uint3 index, int axis) { return axis == 0 ? index.x : axis == 1 ? index.y : index.z; }
+}  // namespace
+
+extern "C" unsigned emu_thread_index(int axis) { return on_axis(current->index, axis); }
+extern "C" unsigned emu_block_index(int axis) { return on_axis(current->context->block, axis); }
+extern "C" unsigned emu_block_dim(int axis) {
     const EmuLaunch* launch = current->context->launch;
-    return launch ? launch->block : uint3{};
+    return launch ? on_axis(launch->block, axis) : 0;
 }
-extern "C" uint3 emu_grid_dim() {
+extern "C" unsigned emu_grid_dim(int axis) {
     const EmuLaunch* launch = current->context->launch;
-    return launch ? launch->grid : uint3{};
+    return launch ? on_axis(launch->grid, axis) : 0;
 }
 extern "C" unsigned emu_lane() { return current->lane; }

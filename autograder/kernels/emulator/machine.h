@@ -75,10 +75,6 @@ struct Thread {
     std::vector<AsyncCopy> copies;
     std::vector<std::size_t> committed;  // ends of the committed groups in `copies`
     Stack stack;
-
-    bool has_events() const { return next_event < events.size(); }
-    // Will it do anything yet? A lane that only runs to its end has ended.
-    bool lives() const { return state != State::Done || next_event < accesses_end; }
 };
 
 // ---- Memory
@@ -109,6 +105,7 @@ struct LaunchRecord {
     int line, module;
     uint3 grid, block;
     std::size_t shared_bytes;
+    std::uint64_t serial = 0;  // tells this launch from all others
     std::uint64_t blocks, blocks_run = 0, barriers = 0, warp_syncs = 0, shuffles = 0;
     std::unordered_map<std::uint64_t, LineCounts> lines;  // pc << 8 | kind
 };
@@ -168,6 +165,7 @@ struct Machine {
     Options options;
     std::vector<Module> modules;
     int module = -1;  // of the call that runs now
+    Address code_base = 0;  // of that module
     std::vector<LaunchRecord> launches;
     std::vector<Diagnostic> diagnostics;
     std::unordered_map<std::string, std::size_t> known;  // diagnostics by kind and place
@@ -211,7 +209,7 @@ void yield_thread();             // back to the scheduler, to be resumed
 [[noreturn]] void end_thread();  // back to the scheduler, never to be resumed
 
 // ---- diagnose.cpp
-std::uint32_t pc_of(const void* return_address);
+inline std::uint32_t pc_of(const void* return_address);  // below
 Diagnostic describe(const char* kind, bool error, const Thread* thread);
 void report(Diagnostic found);
 // Reports, marks the launch as failed with the CUDA error, and ends the thread (or host call).
@@ -230,6 +228,10 @@ bool locate(Thread* thread, Address address, unsigned size, Access access, const
 void write_bytes_valid(Address begin, std::size_t size);
 void describe_place(Diagnostic& found, const Thread* thread, const Place& place);
 void begin_block_memory(Context& context);
+
+inline std::uint32_t pc_of(const void* return_address) {
+    return static_cast<std::uint32_t>(reinterpret_cast<Address>(return_address) - machine.code_base);
+}
 
 // ---- races.cpp
 void check_access(Thread* thread, const Place& place, unsigned size, Access access,

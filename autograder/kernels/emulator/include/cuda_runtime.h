@@ -27,10 +27,14 @@
 #define EMU_DEVICE_VARIABLE __attribute__((section("emu_device")))
 #define EMU_INLINE inline __attribute__((always_inline))
 
-#define threadIdx (::emu_thread_index())
-#define blockIdx (::emu_block_index())
-#define blockDim (::emu_block_dim())
-#define gridDim (::emu_grid_dim())
+namespace emu {
+EMU_INLINE uint3 index(unsigned x, unsigned y, unsigned z) { return {x, y, z}; }
+}  // namespace emu
+#define EMU_INDEX(function) (::emu::index(function(0), function(1), function(2)))
+#define threadIdx EMU_INDEX(::emu_thread_index)
+#define blockIdx EMU_INDEX(::emu_block_index)
+#define blockDim EMU_INDEX(::emu_block_dim)
+#define gridDim EMU_INDEX(::emu_grid_dim)
 constexpr int warpSize = 32;
 
 #include "device_atomics.h"

@@ -15,11 +15,12 @@ struct uint3 {
 
 extern "C" {
 
-// ---- Where this thread is. Constant for a thread, so the compiler may call them once.
-__attribute__((const)) uint3 emu_thread_index();
-__attribute__((const)) uint3 emu_block_index();
-__attribute__((const)) uint3 emu_block_dim();
-__attribute__((const)) uint3 emu_grid_dim();
+// ---- Where this thread is: axis 0, 1, 2 of each. Constant for a thread, so the compiler may call
+// them once (they return no struct: gcc would call again for each member).
+__attribute__((const)) unsigned emu_thread_index(int axis);
+__attribute__((const)) unsigned emu_block_index(int axis);
+__attribute__((const)) unsigned emu_block_dim(int axis);
+__attribute__((const)) unsigned emu_grid_dim(int axis);
 __attribute__((const)) unsigned emu_lane();
 
 // ---- Shared memory. `site` is an address of its own for each declaration.

@@ -184,6 +184,16 @@
     EMU_SMALL_OPERATORS(H, H2, /, __hdiv, __h2div)                                          \
     EMU_INLINE H& operator++(H& v) { return v = __hadd(v, H(1.0f)); }                       \
     EMU_INLINE H& operator--(H& v) { return v = __hsub(v, H(1.0f)); }                       \
+    EMU_INLINE H operator++(H& v, int) {                                                    \
+        const H before = v;                                                                 \
+        ++v;                                                                                \
+        return before;                                                                      \
+    }                                                                                       \
+    EMU_INLINE H operator--(H& v, int) {                                                    \
+        const H before = v;                                                                 \
+        --v;                                                                                \
+        return before;                                                                      \
+    }                                                                                       \
     EMU_INLINE H __hfma(H a, H b, H c) { return H(emu::fused(a, b, c)); }                   \
     EMU_INLINE H __hfma_sat(H a, H b, H c) {                                                \
         return H(emu::kept_between_0_and_1(__hfma(a, b, c)));                               \

@@ -141,6 +141,11 @@ struct SmallFloat {
     EMU_FROM(long long)
     EMU_FROM(unsigned long long)
 #undef EMU_FROM
+    // The other 16-bit type.
+    template <class Other, class OtherFormat,
+              class = std::enable_if_t<!std::is_same<Other, Self>::value>>
+    explicit EMU_INLINE SmallFloat(const SmallFloat<Other, OtherFormat>& value)
+        : SmallFloat(static_cast<float>(value)) {}
 
     EMU_INLINE operator float() const { return widened(Format(), emu_bits); }
     EMU_INLINE operator bool() const { return (emu_bits & 0x7fffu) != 0; }

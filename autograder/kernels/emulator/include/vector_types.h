@@ -4,7 +4,8 @@
 // must do so here to be counted as one. Compilers split the copy of a plain struct into its
 // members, so these types copy themselves through one vector word. That makes them not trivially
 // copyable for the language; `emu::is_plain` is the question to ask instead. Brace initialisation
-// works as for the aggregates that they are in CUDA.
+// works as for the aggregates that they are in CUDA; only copying a union that has one as a member
+// does not. A member read through a pointer or a reference is an access of that member alone.
 #pragma once
 
 #include <type_traits>

@@ -1,0 +1,4 @@
+// cub::BlockReduce under its own name.
+#pragma once
+
+#include "../cub.cuh"

@@ -1,0 +1,4 @@
+// cub::WarpReduce under its own name.
+#pragma once
+
+#include "../cub.cuh"
