@@ -217,6 +217,12 @@ def test_the_panel_shows_each_line_against_the_least_possible():
     assert [number for number, _ in finding.sources] == [31, 38]
 
 
+def test_what_costs_half_more_than_the_least_is_marked():
+    lines = [samples.line(n, "global_load", 10, each, 4) for n, each in ((1, 5), (2, 6), (3, 7))]
+    (kernel,) = panel_of(samples.report(samples.launch("k", lines)), pictures=False).kernels
+    assert [row.wasteful for row in kernel.rows] == [False, False, True]
+
+
 def test_a_launch_that_fits_nowhere_has_counts_and_no_time():
     launch = samples.tiled() | {"shared_bytes": 300 << 10}
     (kernel,) = panel_of(samples.report(launch)).kernels
