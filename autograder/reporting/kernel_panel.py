@@ -26,7 +26,8 @@ from autograder.testing.kernel_words import WASTEFUL, hint_for_diagnostic
 from autograder.testing.records import Figure
 
 MAX_KERNELS, MAX_LINES, MAX_DIAGNOSTICS = 8, 24, 20
-_SHARED_UNIT, _GLOBAL_UNIT = "passes", "sectors"
+# One, and several.
+_SHARED_UNIT, _GLOBAL_UNIT = ("pass", "passes"), ("sector", "sectors")
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def _row(line: LineCount, sources: Mapping[str, str]) -> Row:
         source=sources.get(line.place, ""),
         access=clean_line(line.access, 40).replace("_", " "),
         requests=short(line.requests),
-        unit=_SHARED_UNIT if shared else _GLOBAL_UNIT,
+        unit=(_SHARED_UNIT if shared else _GLOBAL_UNIT)[least != 1],
         each=f"{each:.3g}",
         least=f"{least:.3g}",
         degree=f"{line.worst_degree:.3g}" if shared else "",

@@ -3,8 +3,8 @@
     cuda.check(result["report"])
     cuda.at_most(report, "global_load_sectors", 4 * rows, why="each element once: 4 sectors a row")
 
-The report comes from the worker, so its shape is checked before it is believed. The counts are the
-emulator's; SECURITY.md says why they may earn points.
+The report comes from the worker, so its shape is checked before it is believed. The counts in it are
+the emulator's, which fences kernels in: they can't reach it.
 """
 
 from __future__ import annotations

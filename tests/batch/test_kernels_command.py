@@ -81,7 +81,7 @@ def test_counts_and_diagnostics_of_every_version_are_printed_and_drawn(homework,
     solve(homework)
     result = call(homework.root, "twice", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert re.search(r"shared load +128 +32 +1 passes +32", result.output)
+    assert re.search(r"shared load +128 +32 +1 pass +32", result.output)
     assert "error: race in transpose_tiled" in result.output
     ladder = result.output[result.output.index("× least") :]
     assert re.search(r"plain +256 +1,024 +1 +4,224 +16.5 +4", ladder)

@@ -199,7 +199,7 @@ def test_the_panel_shows_each_line_against_the_least_possible():
     assert kernel.launched == "2 × 2 blocks of 32 × 8 threads, 4,224 bytes of shared memory"
     rows = {(row.place, row.access): row for row in kernel.rows}
     bad = rows["transpose.cu:38", "shared load"]
-    assert (bad.each, bad.least, bad.unit, bad.degree, bad.wasteful) == ("32", "1", "passes", "32", True)
+    assert (bad.each, bad.least, bad.unit, bad.degree, bad.wasteful) == ("32", "1", "pass", "32", True)
     good = rows["transpose.cu:38", "global store"]
     assert (good.each, good.least, good.unit, good.degree, good.wasteful) == ("4", "4", "sectors", "", False)
     facts = dict(kernel.facts)
@@ -271,7 +271,7 @@ def test_the_terminal_groups_accesses_by_line_and_tells_the_race():
     lines = file.getvalue().splitlines()
     at = lines.index("  transpose.cu:38  out[i] = tile[threadIdx.x][y]; // <b>")
     assert lines[at + 1].split() == ["global", "store", "128", "4", "4", "sectors"]
-    assert lines[at + 2].split() == ["shared", "load", "128", "32", "1", "passes", "32"]
+    assert lines[at + 2].split() == ["shared", "load", "128", "32", "1", "pass", "32"]
     assert "error: race in transpose_tiled, transpose.cu:38 and line 31" in lines
     assert not any("no race" in line for line in lines)
 
