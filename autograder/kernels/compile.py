@@ -16,6 +16,7 @@ from .elf import Elf
 from .entries import Entry, Parameter, entries, thunks
 from .errors import BuildError, refusal
 from .files import Files, read_files
+from .guard import guarded
 from .lines import LineTable, line_table
 from .preprocessed import own_tokens
 from .process import run
@@ -80,7 +81,7 @@ def build(
     if found is not None:
         return found
     with kept.working_folder(root) as work:
-        _build(files, work, chosen, options)
+        _build(files, work, chosen, options, instrumented)
         place = kept.keep(work, root, name)
     found = load(place, source, instrumented)
     assert found is not None
@@ -125,7 +126,9 @@ def save(
     (work / library).chmod(0o755)
 
 
-def _build(files: Files, work: Path, compiler: Compiler, options: list[str]) -> None:
+def _build(
+    files: Files, work: Path, compiler: Compiler, options: list[str], instrumented: bool
+) -> None:
     """Everything between the student's text and `build.json` in `work`."""
     runtime = runtime_folder(compiler)
     expanded, tokens = preprocess(files, work, compiler, options, runtime)
@@ -133,10 +136,13 @@ def _build(files: Files, work: Path, compiler: Compiler, options: list[str]) -> 
     kernels = None if files.macro_kernels else files.kernels
     text = apply(expanded, [*launches(tokens, kernels), *shared_variables(tokens)])
     (work / "unit.ii").write_text(f'{text}\n# 1 "entries"\n{thunks(found)}')
-    command = [compiler.path, *options, "-x", "c++-cpp-output", "-c", "unit.ii", "-o", "unit.o"]
-    done = run(command, work)
-    if done.status:
-        raise messages.compile_error(done, files.sources)
+    command = [compiler.path, *options, "-x", "c++-cpp-output", "unit.ii"]
+    if instrumented and compiler.machine.startswith("x86_64"):
+        _compile([*command, "-S", "-o", "unit.s"], files, work)
+        text = guarded((work / "unit.s").read_text(), lambda name: not fence.outside(name), files.own)
+        (work / "unit.s").write_text(text)
+        command = [compiler.path, "-x", "assembler", "unit.s"]
+    _compile([*command, "-c", "-o", "unit.o"], files, work)
     fence.check_object(work / "unit.o", compiler, files.main)
     library = "lib" + Path(files.main).stem + ".so"
     (work / "exports").write_text(flags.EXPORTS)
@@ -149,6 +155,12 @@ def _build(files: Files, work: Path, compiler: Compiler, options: list[str]) -> 
     fill_sizes(elf, found)
     table = line_table(work / library, elf, compiler, files.own)
     save(work, library, found, table, device_symbols(elf))
+
+
+def _compile(command: list[str], files: Files, work: Path) -> None:
+    done = run(command, work)
+    if done.status:
+        raise messages.compile_error(done, files.sources)
 
 
 def preprocess(

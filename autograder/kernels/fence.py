@@ -20,11 +20,13 @@ log1p log2 logb lrint lround nearbyint nextafter pow remainder rint round scalbl
 tan tanh tgamma trunc y0 y1 yn""".split()
 MATH = {name + suffix for name in _MATH for suffix in ("", "f")}
 _MEMORY = {"memcpy", "memmove", "memset"}
-_TSAN = re.compile(
-    r"__sanitizer_cov_trace_pc|__ubsan_handle_(?:missing_return|builtin_unreachable)|__tsan_(?:init|func_entry|func_exit|(?:unaligned_)?(?:volatile_)?(?:read|write)(?:1|2|4|8|16)|"
-    r"read_write(?:1|2|4|8|16)|(?:read|write)_range|vptr_(?:update|read)|"
-    r"atomic(?:8|16|32|64)_\w+|mem(?:cpy|set|move))"
+_HOOKS = re.compile(
+    r"__tsan_(?:init|func_entry|func_exit|(?:read|write)_range|mem(?:cpy|set|move)|"
+    r"(?:unaligned_)?(?:volatile_)?(?:read|write|read_write)(?:1|2|4|8|16))|"
+    r"__ubsan_handle_(?:out_of_bounds|missing_return|builtin_unreachable)|__sanitizer_cov_trace_pc"
 )
+# What the linker defines, named by the checks of guard.py.
+_LINKER = {"_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_DYNAMIC"}
 _OWN = re.compile(r"emu_(?:entry|sizes)_\w+")
 _RESERVED = re.compile(r"emu_|__(?:tsan|ubsan|asan|sanitizer|wrap|real|start|stop)_")
 _CONSTRUCTORS = re.compile(r"_sub_I_00099_0|tsan\.module_ctor")
@@ -36,6 +38,17 @@ _SECTIONS = re.compile(
 
 # The emulator's functions that kernel files may call.
 ABI = frozenset(re.findall(r"\b(emu_\w+)\(", (INCLUDE / "emulator_abi.h").read_text()))
+
+
+BY_POINTER = (
+    "a call through a pointer (function pointer or virtual function) can't be checked: call the "
+    "function by its name"
+)
+
+
+def outside(name: str) -> bool:
+    """Is this a function of the emulator or the C library that kernel files may call?"""
+    return bool(name in ABI | MATH or name in _MEMORY or _HOOKS.fullmatch(name))
 
 
 def check_object(path: Path, compiler: Compiler, main: str) -> None:
@@ -56,8 +69,7 @@ def check_object(path: Path, compiler: Compiler, main: str) -> None:
 
 
 def _check_undefined(name: str, main: str) -> None:
-    known = name in ABI | MATH or name in _MEMORY or _TSAN.fullmatch(name)
-    if known or name in ("__ubsan_handle_out_of_bounds", "_GLOBAL_OFFSET_TABLE_"):
+    if outside(name) or name in _LINKER:
         return
     raise BuildError(f"{main}: {name} is not there for kernel files: they may call CUDA's functions "
                      "and mathematics, and must define what they declare")  # fmt: skip

@@ -21,12 +21,13 @@ _ALWAYS = (
 _GCC = (
     *("-fmax-errors=20", "-ftemplate-depth=200", "-fno-diagnostics-show-caret"),
     *("-fno-diagnostics-show-option", "-fdiagnostics-color=never", "-fno-gnu-unique"),
-    *("-fconstexpr-ops-limit=2000000", "-fconstexpr-depth=200"),
+    *("-fconstexpr-ops-limit=2000000", "-fconstexpr-depth=200", "-fno-shrink-wrap"),
 )
 _CLANG = (
     *("-ferror-limit=20", "-ftemplate-depth=200", "-fno-caret-diagnostics"),
     *("-fno-diagnostics-show-option", "-fno-color-diagnostics", "-fconstexpr-steps=2000000"),
     *("-fconstexpr-depth=200", "-fno-gnu-inline-asm"),
+    *("-fno-addrsig", "-mllvm", "-enable-shrink-wrap=false"),
 )
 # No transformation that merges, doubles or invents accesses: they are counted by line.
 _GCC_COUNTED = (

@@ -5,308 +5,350 @@ reach, and trusts its index if the type allows it. A type can lie: `((Wide*)arra
 all of memory. So the assembly of a kernel file is read once more. Every memory operand must be
 
   * a constant place in the function's own frame, or within a named variable; or
-  * an address that a hook got just before, in the same basic block; or else
-  * it is checked right there to lie in the frame (a load: or in the arguments, or in the constants
-    of the library), and the launch ends if it does not.
+  * an address that a hook got before, in the same basic block (see assembly.py); or else
+  * it is checked at run time, right there: to lie in the frame, or in what the last hook got, or, of
+    a load, in the arguments or the constants of the library. If it does not, the launch ends.
 
-Which addresses are equal is found by following linear expressions through the registers of a basic
-block. Only x86-64 is read, in the syntax that gcc and clang write.
+Nothing here relies on what the compiler's optimiser meant; only on that frame pointer and stack
+pointer are set up as usual, which is looked at. Only x86-64 is read, as gcc and clang write it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from .errors import BuildError
+from .assembly import (
+    CALL,
+    HOOK,
+    JUMP,
+    STRING,
+    Instruction,
+    Operand,
+    State,
+    access_size,
+    accesses,
+    after_call,
+    covered,
+    parse,
+    step,
+)
+from .errors import BuildError, refusal
+from .fence import BY_POINTER
 
-# A value: what is added up, as sorted (unknown, factor) pairs, and a constant.
-Value = tuple[tuple[tuple[object, int], ...], int]
+# How far above the frame pointer a load at a constant place may reach.
+ARGUMENTS = 1024
+_SAVES = re.compile(r"pushq?$")
+# Changes of the stack pointer and the frame pointer that prologues and epilogues make.
+_FRAME_CHANGES = re.compile(
+    r"(?:pushq? %rbp|popq? %rbp|movq %rsp, ?%rbp|movq %rbp, ?%rsp|leaveq?|"
+    r"(?:subq|addq|andq) \$-?(?:\d+|0x[0-9a-f]+), ?%rsp|leaq -?\d+\(%rbp\), ?%rsp)"
+)
+_SETS_FLAGS = re.compile(r"(?:add|sub|cmp|test|and|or|xor|neg|imul|mul)[bwlq]$|u?comis[sd]$")
+_USES_FLAGS = re.compile(r"j(?!mp)[a-z]+$|set\w+$|cmov\w+$|adc\w?$|sbb\w?$|rc[lr]\w?$|lahf|pushf")
 
-
-class Operand(NamedTuple):
-    """A memory operand: offset text or number, base, index, scale; of `size` bytes."""
-
-    text: str
-    symbol: str
-    offset: int
-    base: str
-    index: str
-    scale: int
+# The checks that need more than two comparisons. %r11 and %r10 hold the first byte and the one behind
+# the last; 72(%rsp) before the call the line. Allowed are: what the last hook of this kind got; the
+# frames of callers, as far as they are functions of this file, below the registers that they saved
+# (by-value arguments, results that are returned in memory); of a load, the library's constants.
+_ROUTINE = """\
+emu_guard_{kind}:
+\tpushq %rax
+\tpushq %rcx
+\tpushq %rdx
+\tcmpq %r11, %r10
+\tjb 8f
+\tcmpq emu_guard_seen+{at}(%rip), %r11
+\tjb 1f
+\tmovq emu_guard_seen+{at}(%rip), %rax
+\taddq emu_guard_seen+{at}+8(%rip), %rax
+\tcmpq %rax, %r10
+\tjbe 9f
+1:\tleaq __ehdr_start(%rip), %rcx
+\tleaq _DYNAMIC(%rip), %rdx
+{constants}\tmovq %rbp, %rax
+2:\tcmpq %rcx, 8(%rax)
+\tjb 8f
+\tcmpq %rdx, 8(%rax)
+\tjae 8f
+\tcmpq %rax, (%rax)
+\tjbe 8f
+\tpushq %rcx
+\tleaq 16(%rax), %rcx
+\tcmpq %rcx, %r11
+\tmovq (%rax), %rax
+\tleaq -40(%rax), %rcx
+\tjb 7f
+\tcmpq %rcx, %r10
+\tpopq %rcx
+\tja 2b
+9:\tpopq %rdx
+\tpopq %rcx
+\tpopq %rax
+\tret
+7:\tpopq %rcx
+8:\tmovl -48(%rsp), %esi
+\tleaq -128(%rsp), %rsp
+\tandq $-16, %rsp
+\tleaq .Lemu_guard_text(%rip), %rdi
+\tcall emu_trap@PLT
+\tud2
+"""
+_CONSTANTS = """\
+\tcmpq %rcx, %r11
+\tjb 3f
+\tcmpq %rdx, %r10
+\tjbe 9f
+3:
+"""
+_HEAD = """\
+\t.section\t.rodata.emu_guard,"a",@progbits
+.Lemu_guard_text:
+\t.string\t"an index outside of a local array"
+\t.local\temu_guard_seen
+\t.comm\temu_guard_seen,32,16
+\t.hidden\t__ehdr_start
+\t.hidden\t_DYNAMIC
+\t.text
+"""
+# What the last hook of each kind got: address and bytes.
+_SEEN = {False: 0, True: 16}
 
 
 @dataclass
-class State:
-    """What is known at a place of a basic block."""
+class Function:
+    """What the prologue tells: whether %rbp is set up, registers saved below it, bytes of locals."""
 
-    registers: dict[str, Value] = field(default_factory=dict)
-    # Values spilled to the frame, by offset from rbp and size.
-    slots: dict[tuple[int, int], Value] = field(default_factory=dict)
-    approved: list[tuple[Value, int, bool]] = field(default_factory=list)  # address, size, store
-
-
-_WIDE = {
-    **{name: f"r{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")},
-    **{f"e{name}": f"r{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")},
-    **{f"{name}l": f"r{name}x" for name in "abcd"},
-    **{f"{name}h": f"r{name}x" for name in "abcd"},
-    **{f"{name}l": f"r{name}" for name in ("si", "di", "bp", "sp")},
-    **{f"r{n}{suffix}": f"r{n}" for n in range(8, 16) for suffix in "dwb"},
-}
-_SAVED = {"rbx", "rbp", "rsp", "r12", "r13", "r14", "r15"}
-_OPERAND = re.compile(
-    r"(?P<symbol>[A-Za-z_.$][\w.$]*(?:@\w+)?)?(?P<offset>[+-]?(?:0x[0-9a-f]+|\d+))?"
-    r"\((?P<base>%\w+)?(?:,\s*(?P<index>%\w+)(?:,\s*(?P<scale>[1248]))?)?\)"
-)
-_READS_ONLY = re.compile(r"cmp[bwlq]$|test[bwlq]$|u?comis[sd]|bt[wlq]?$|push|prefetch|nop|ptest")
-_JUMP = re.compile(r"j[a-z]+$")
-_HOOK = re.compile(r"__tsan_(?:unaligned_)?(?:volatile_)?(read|write)(1|2|4|8|16|_range)$")
-_PASSIVE = re.compile(r"__tsan_func_(?:entry|exit)|__sanitizer_cov_trace_pc")
+    framed: bool = False
+    saved: int = 0
+    local: int = 0
+    open: bool = True  # still in the prologue
 
 
-def register(name: str) -> str:
-    """The full register that `%eax`, `%al` … are a part of."""
-    return _WIDE.get(name.lstrip("%"), name.lstrip("%"))
+@dataclass
+class Guard:
+    """Rewrites the assembly of one kernel file.
 
-
-class Instruction(NamedTuple):
-    """A line of assembly: mnemonic and operands."""
-
-    name: str
-    operands: list[str]
-
-
-def parse(line: str) -> Instruction | None:
-    """The instruction on a line, or None for labels, directives and comments."""
-    text = line.partition("#")[0].strip()
-    if not text or text.startswith(".") or text.endswith(":"):
-        return None
-    name, _, rest = text.partition("\t")
-    if not rest:
-        name, _, rest = text.partition(" ")
-    rest = rest.strip()
-    while name in ("rep", "repz", "repnz", "lock", "notrack", "bnd", "data16", "cs") and rest:
-        first, _, rest = rest.replace("\t", " ").partition(" ")
-        name, rest = f"{name} {first}", rest.strip()
-    return Instruction(name, _split(rest))
-
-
-def _split(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for at, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append(text[start:at].strip())
-            start = at + 1
-    return [*parts, text[start:].strip()] if text else []
-
-
-def memory(text: str) -> Operand | None:
-    """The memory operand that `text` is, or None."""
-    found = _OPERAND.fullmatch(text)
-    if not found:
-        return None
-    return Operand(
-        text, found["symbol"] or "", int(found["offset"] or "0", 0),
-        (found["base"] or "").lstrip("%"), (found["index"] or "").lstrip("%"),
-        int(found["scale"] or 1),
-    )  # fmt: skip
-
-
-# ---- values
-
-
-def _constant(number: int) -> Value:
-    return (), number
-
-
-def _unknown(name: object) -> Value:
-    return ((name, 1),), 0
-
-
-def _sum(a: Value, b: Value, factor: int = 1) -> Value:
-    terms = dict(a[0])
-    for name, count in b[0]:
-        terms[name] = terms.get(name, 0) + factor * count
-    kept = tuple(sorted(((n, c) for n, c in terms.items() if c), key=repr))
-    return kept, a[1] + factor * b[1]
-
-
-_fresh = iter(range(1, 1 << 62))
-_CONSTANT_FRAME = {"rbp": _unknown("rbp"), "rsp": _unknown("rsp")}
-_PURE = re.compile(
-    r"(?:and|or|xor|shl|sal|shr|sar|imul|not|neg|lea|mov|add|sub)[lq]$|mov[sz][bwl][lq]$|movslq$"
-)
-
-
-def _of(state: State, name: str) -> Value:
-    """The value of a register."""
-    full = register(name)
-    if full in _CONSTANT_FRAME:
-        return _CONSTANT_FRAME[full]
-    if full not in state.registers:
-        state.registers[full] = _unknown(next(_fresh))
-    return state.registers[full]
-
-
-def address(state: State, operand: Operand) -> Value:
-    """The address that a memory operand means."""
-    value = _constant(operand.offset)
-    if operand.symbol:
-        value = _sum(value, _unknown(operand.symbol))
-    if operand.base and operand.base != "rip":
-        value = _sum(value, _of(state, operand.base))
-    if operand.index:
-        value = _sum(value, _of(state, operand.index), operand.scale)
-    return value
-
-
-def _read(state: State, text: str) -> Value:
-    """The value of a source operand that is no memory."""
-    if text.startswith("$"):
-        try:
-            return _constant(int(text[1:], 0))
-        except ValueError:
-            return _unknown(text)
-    return _of(state, text)
-
-
-def step(state: State, instruction: Instruction) -> None:
-    """Follow the registers through an instruction other than a call."""
-    name, operands = instruction
-    if not operands:
-        for changed in ("rax", "rdx", "rcx", "rsi", "rdi"):  # cltd, rep stos …
-            before = state.registers.pop(changed, None)
-            if name == "cltq" and changed == "rax" and before:
-                state.registers["rax"] = _unknown(("sx", before))
-        return
-    target = operands[-1]
-    place = memory(target)
-    if place is not None:
-        if not _READS_ONLY.match(name):
-            _store(state, instruction, place)
-        return
-    if _READS_ONLY.match(name) or _JUMP.match(name):
-        return
-    if len(operands) == 1 and re.match(r"i?(?:mul|div)[bwlq]$", name):
-        state.registers.pop("rax", None)
-        state.registers.pop("rdx", None)
-        return
-    if not target.startswith("%") or target.startswith("%xmm"):
-        return
-    if register(target) in _CONSTANT_FRAME:
-        return  # checked elsewhere
-    value = _result(state, instruction)
-    if name.startswith("xchg"):
-        state.registers.pop(register(operands[0]), None)
-    state.registers[register(target)] = value
-
-
-def _result(state: State, instruction: Instruction) -> Value:
-    """What an instruction leaves in its last operand, a register."""
-    name, operands = instruction
-    source = memory(operands[0])
-    target = operands[-1]
-    if name == "leaq" and source:
-        return address(state, source)
-    if source is not None and name != "leal":
-        if source.base == "rbp" and not source.index and _PURE.match(name) and len(operands) == 2:
-            size = {"movq": 8, "movl": 4, "movslq": 4}.get(name)
-            if size:
-                key = (source.offset, size)
-                slot = state.slots.setdefault(key, _unknown(next(_fresh)))
-                return slot if size == 8 else _unknown((name, slot))
-        return _unknown(next(_fresh))
-    if len(operands) == 2 and name in ("movq", "movabsq"):
-        return _read(state, operands[0])
-    if len(operands) == 2 and name == "movl" and operands[0].startswith("$"):
-        return _read(state, operands[0])
-    if len(operands) == 2 and name in ("addq", "subq"):
-        factor = 1 if name == "addq" else -1
-        return _sum(_of(state, target), _read(state, operands[0]), factor)
-    if len(operands) == 2 and name in ("salq", "shlq") and operands[0].startswith("$"):
-        return _sum(_constant(0), _of(state, target), 1 << int(operands[0][1:], 0))
-    if name in ("xorl", "xorq") and operands[0] == operands[-1]:
-        return _constant(0)
-    if _PURE.match(name) and not any(text.startswith("%xmm") for text in operands):
-        values = [address(state, m) if (m := memory(t)) else _read(state, t) for t in operands]
-        return _unknown((name, *(values if len(operands) != 2 or name[:3] != "mov" else values[:1])))
-    return _unknown(next(_fresh))
-
-
-def _store(state: State, instruction: Instruction, place: Operand) -> None:
-    """Forget the spilled values that a store may overwrite; remember a new one."""
-    if place.base == "rip":
-        return
-    if place.base != "rbp" or place.index:
-        state.slots.clear()
-        return
-    for offset, size in list(state.slots):
-        if offset - 16 < place.offset < offset + size:
-            del state.slots[offset, size]
-    name, operands = instruction
-    size = {"movq": 8, "movl": 4}.get(name)
-    if size and len(operands) == 2 and not operands[0].startswith("%xmm"):
-        state.slots[place.offset, size] = _read(state, operands[0])
-
-
-def after_call(state: State, name: str, own: bool) -> None:
-    """Forget what a call changes; remember the address that a hook got.
-
-    own: the callee is a function of the kernel file, which may have changed this one's frame.
+    own: is this function of the kernel file itself? files: names of the student's files.
     """
-    hook = _HOOK.match(name)
-    if hook:
-        size = hook[2]
-        length = _of(state, "rsi") if size == "_range" else _constant(int(size))
-        if not length[0]:
-            state.approved.append((_of(state, "rdi"), length[1], hook[1] == "write"))
-    for changed in list(state.registers):
-        if own or changed not in _SAVED:
-            del state.registers[changed]
-    if own:
-        state.slots.clear()
+
+    text: str
+    own: Callable[[str], bool]
+    files: Collection[str]
+    lines: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)  # code for the end of the function
+    state: State = field(default_factory=State)
+    function: Function = field(default_factory=Function)
+    place: str = ""  # the last .loc
+    number: int = 0  # of guards
+
+    def run(self) -> str:
+        """The assembly with checks. BuildError: it has something that can't be checked."""
+        source = self.text.split("\n")
+        parsed = [parse(line) for line in source]
+        self.targets = {
+            operand for i in parsed if i and JUMP.match(i.name) for operand in i.operands
+        }
+        self.sizes = {
+            name: int(size) for name, size in re.findall(r"\.size\s+([\w.$]+), ?(\d+)", self.text)
+        }
+        self.own_files = {
+            number: name.removeprefix("./")
+            for number, name in re.findall(r'^\s*\.file\s+(\d+) (?:"[^"]*" )?"([^"]*)"', self.text, re.M)
+            if name.removeprefix("./") in self.files
+        }
+        for index, line in enumerate(source):
+            instruction = parsed[index]
+            if instruction is None:
+                self._other(line)
+            else:
+                self._instruction(instruction, parsed[index : index + 40], line)
+        head = _HEAD + _ROUTINE.format(kind="load", at=_SEEN[False], constants=_CONSTANTS)
+        head += _ROUTINE.format(kind="store", at=_SEEN[True], constants="")
+        return head + "\n".join(self.lines)
+
+    def _other(self, line: str) -> None:
+        """A label, a directive, a comment or nothing."""
+        text = line.strip()
+        label = re.match(r"([\w.$]+):", text)
+        if label:
+            if not label[1].startswith(".L"):
+                self.function = Function()
+            if label[1] in self.targets or not label[1].startswith(".L"):
+                self.state = State()
+                self.function.open = self.function.open and not label[1].startswith(".L")
+        elif re.match(r"\.loc\s", text):
+            if text.split()[1] in self.own_files:
+                self.place = text.partition("#")[0].strip()
+        elif re.match(r"\.size\s+[\w.$]+, ?\.[\w.-]", text):
+            self.lines += ["\tud2", *self.late]  # a function without a return ends here
+            self.late = []
+        self.lines.append(line)
+
+    def _instruction(
+        self, instruction: Instruction, following: list[Instruction | None], line: str
+    ) -> None:
+        name, operands = instruction
+        self._prologue(instruction)
+        if name in CALL:
+            self._call(instruction, line)
+            return
+        if JUMP.match(name):
+            self._jump(instruction, line)
+            return
+        self._check_frame(instruction)
+        if STRING.match(name):
+            self._string(name)
+        else:
+            for place, store in accesses(instruction):
+                size = access_size(instruction)
+                if not self._constant_place(place, size, store) and not covered(
+                    self.state, place, size, store
+                ):
+                    self._guard(place.text, f"{size}(%r11)", store, _flags_live(following))
+        step(self.state, instruction)
+        self.lines.append(line)
+
+    def _prologue(self, instruction: Instruction) -> None:
+        """Note what the function saves and reserves at its beginning."""
+        name, operands = instruction
+        function = self.function
+        if name in CALL or JUMP.match(name):
+            function.open = False
+        if not function.open:
+            return
+        if name == "movq" and operands == ["%rsp", "%rbp"]:
+            function.framed = True
+        elif _SAVES.match(name) and function.framed and not function.local:
+            function.saved += 1
+        elif name == "subq" and operands[-1] == "%rsp":
+            function.local += int(operands[0].lstrip("$"), 0)
+
+    def _check_frame(self, instruction: Instruction) -> None:
+        """BuildError if the frame is changed in an unusual way: then nothing could be said of it."""
+        name, operands = instruction
+        if name in ("leave", "leaveq", "ret", "retq"):
+            if operands:
+                raise self._refusal("a function's end is not as usual")
+            return
+        if not operands or operands[-1] not in ("%rsp", "%rbp", "%esp", "%ebp"):
+            return
+        if name.startswith(("cmp", "test", "push")):
+            return
+        text = f"{name} {', '.join(operands)}"
+        if not _FRAME_CHANGES.fullmatch(text):
+            raise self._refusal("a local variable is aligned to more than 16 bytes, or its size is "
+                                f"not constant: neither is taken ({text})")  # fmt: skip
+
+    def _call(self, instruction: Instruction, line: str) -> None:
+        callee = instruction.operands[0].partition("@")[0]
+        if callee.startswith("*"):
+            raise self._refusal(BY_POINTER)
+        hook = HOOK.match(callee)
+        if hook:
+            at = _SEEN[hook[1] == "write"]
+            size = "%rsi" if hook[2] == "_range" else f"${hook[2]}"
+            self.lines += [
+                f"\tmovq\t%rdi, emu_guard_seen+{at}(%rip)",
+                f"\tmovq\t{size}, emu_guard_seen+{at + 8}(%rip)",
+            ]
+        after_call(self.state, callee, self.own(callee))
+        self.lines.append(line)
+
+    def _jump(self, instruction: Instruction, line: str) -> None:
+        target = instruction.operands[0]
+        if not target.startswith(".L"):
+            raise self._refusal(BY_POINTER)
+        if instruction.name == "jmp":
+            self.state = State()
+        self.lines.append(line)
+
+    def _constant_place(self, place: Operand, size: int, store: bool) -> bool:
+        """Is this a constant place in the frame or in a named variable?"""
+        function = self.function
+        if place.index:
+            return False
+        if place.base == "rbp" and not place.symbol and function.framed:
+            # A load may be of saved registers, of the return address, and of arguments.
+            top = -8 * function.saved if store else ARGUMENTS
+            return -8 * function.saved - function.local <= place.offset <= top - size
+        if place.base == "rsp" and not place.symbol:
+            return 0 <= place.offset <= function.local - size
+        if place.base == "rip":
+            if place.symbol.endswith("@GOTPCREL"):
+                return not store and not place.offset
+            if place.symbol.startswith((".L", "emu_guard_seen")):
+                return not store and 0 <= place.offset <= 16
+            return 0 <= place.offset <= self.sizes.get(place.symbol, 0) - size
+        return False
+
+    def _string(self, name: str) -> None:
+        """Guards for `rep stos` and `rep movs`."""
+        found = STRING.match(name)
+        assert found is not None
+        scale = {"b": 1, "w": 2, "l": 4, "q": 8}[found[2]]
+        end = f"(%r11,%rcx,{scale})" if name.startswith("rep") else f"{scale}(%r11)"
+        self._guard("(%rdi)", end, True, True)
+        if found[1] == "movs":
+            self._guard("(%rsi)", end, False, True)
+
+    def _guard(self, start: str, end: str, store: bool, flags: bool) -> None:
+        """Put the check before an access to [start, end); `start` and `end` are operands of lea.
+
+        `end` may use %r11, which holds the start. Registers are kept below the stack pointer, where
+        signals do not reach (128 bytes); the first 40 bytes there are for the call.
+        """
+        n, function = self.number, self.function
+        self.number += 1
+        save = ["movq %rax, -64(%rsp)", "lahf", "seto %al", "movq %rax, -72(%rsp)",
+                "movq -64(%rsp), %rax"]  # fmt: skip
+        restore = ["movq %rax, -64(%rsp)", "movq -72(%rsp), %rax", "addb $127, %al", "sahf",
+                   "movq -64(%rsp), %rax"]  # fmt: skip
+        # A length that is not constant may be so large that the end wraps around.
+        inside = ["cmpq %r11, %r10", f"jb .Lemu_guard_a{n}"] if "rcx" in end else []
+        inside += ["cmpq %rsp, %r11", f"jb .Lemu_guard_a{n}"]
+        if function.framed:
+            saved = 8 * function.saved
+            inside += [f"subq $-{saved}, %r10", "cmpq %rbp, %r10", f"ja .Lemu_guard_a{n}"]
+        else:
+            inside = [f"jmp .Lemu_guard_a{n}"]
+        self._emit(self.lines, [
+            "movq %r11, -48(%rsp)", "movq %r10, -56(%rsp)", *(save if flags else []),
+            f"leaq {start}, %r11", f"leaq {end}, %r10", *inside, f".Lemu_guard_b{n}:",
+            *(restore if flags else []), "movq -56(%rsp), %r10", "movq -48(%rsp), %r11",
+        ])  # fmt: skip
+        line = self.place.split()[2] if self.place else "0"
+        self._emit(self.late, [
+            f".Lemu_guard_a{n}:", f"leaq {end}, %r10", f"movl ${line}, -80(%rsp)",
+            f"call emu_guard_{'store' if store else 'load'}", f"jmp .Lemu_guard_b{n}",
+        ])  # fmt: skip
+
+    def _refusal(self, text: str) -> BuildError:
+        """A BuildError about the student's line that the current instruction belongs to."""
+        words = self.place.split()
+        file = self.own_files.get(words[1]) if words else None
+        return refusal(file, int(words[2]), text) if file else BuildError(text)
+
+    @staticmethod
+    def _emit(lines: list[str], code: list[str]) -> None:
+        lines += [text if text.endswith(":") else f"\t{text}" for text in code]
 
 
-def covered(state: State, place: Operand, size: int, store: bool) -> bool:
-    """Did a hook get the address of this access before?"""
-    value = address(state, place)
-    return any(
-        value[0] == base[0] and 0 <= value[1] - base[1] <= length - size and (may_store or not store)
-        for base, length, may_store in state.approved
-    )
+def _flags_live(following: list[Instruction | None]) -> bool:
+    """May the flags that hold now be used later on?"""
+    for instruction in following:
+        if instruction is None:
+            continue
+        if _USES_FLAGS.match(instruction.name):
+            return True
+        if _SETS_FLAGS.match(instruction.name) or instruction.name in (*CALL, "ret", "retq"):
+            return False
+        if instruction.name == "jmp":
+            return True
+    return True
 
 
-# ---- operands of instructions
-
-_SIZES = (
-    (re.compile(r"mov[sz]b[wlq]|(?:mov|add|sub|and|or|xor|cmp|test|inc|dec|not|neg|sal|shl|sar|shr)b|"
-                r"set[a-z]+"), 1),
-    (re.compile(r"mov[sz]w[lq]|(?:mov|add|sub|and|or|xor|cmp|test|inc|dec|not|neg)w|pinsrw|pextrw"), 2),
-    (re.compile(r"movslq|movd|cvt\w*2s[sd]l|(?!cvt)\w+ss|cvtss2\w+|cvttss2\w+|[a-z]+l"), 4),
-    (re.compile(r"cvt\w*2s[sd]q|(?!cvt)\w+sd|cvtt?sd2\w+|mov[lh]p[sd]|cvtps2pd|[a-z]+q"), 8),
-)  # fmt: skip
-_WHOLE = re.compile(r"mov(?:aps|ups|apd|upd|dqa|dqu|nt\w+)|[a-z]*(?:ps|pd)|p[a-z]+")
-
-
-def access_size(name: str) -> int:
-    """The most bytes that an instruction reads or writes at its memory operand."""
-    if _WHOLE.fullmatch(name) and name not in ("movlps", "movhps", "movlpd", "movhpd", "pushq"):
-        return 16
-    return next((size for pattern, size in _SIZES if pattern.fullmatch(name)), 16)
-
-
-def accesses(instruction: Instruction) -> Iterator[tuple[Operand, bool]]:
-    """The memory operands of an instruction that it reads or writes, and whether it writes."""
-    name, operands = instruction
-    if name.startswith(("lea", "nop", "prefetch")):
-        return
-    for index, text in enumerate(operands):
-        place = memory(text)
-        if place is not None:
-            last = index == len(operands) - 1
-            yield place, last and not _READS_ONLY.match(name)
-        elif not text.startswith(("%", "$")) and not _JUMP.match(name):
-            raise BuildError(f"an instruction with an operand that can't be read: {name} {text}")
+def guarded(text: str, own: Callable[[str], bool], files: Collection[str]) -> str:
+    """The assembly of a kernel file with checks of what the hooks do not see."""
+    return Guard(text, own, files).run()

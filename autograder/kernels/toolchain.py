@@ -23,8 +23,8 @@ INCLUDE = SOURCES / "include"
 
 # Of this package, what decides how a kernel file is built.
 _BUILD_SIDE = (
-    *("compile", "edits", "elf", "entries", "fence", "files", "flags", "lines", "messages"),
-    *("preprocessed", "rewrite", "scopes", "screen", "tokens", "toolchain", "vocabulary"),
+    *("assembly", "compile", "edits", "elf", "entries", "fence", "files", "flags", "guard", "lines"),
+    *("messages", "preprocessed", "rewrite", "scopes", "screen", "tokens", "toolchain", "vocabulary"),
 )
 
 
