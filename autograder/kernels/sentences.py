@@ -237,6 +237,13 @@ _SENTENCES: dict[str, Callable[[Fields], str]] = {
     "stack overflow": lambda f: f"{_who(f)} needs more than 64 kB for its local variables",
     "division by zero": lambda f: f"{_who(f)} divides an integer by zero",
     "illegal address": lambda f: f"{_who(f)} touches an address that is not there",
+    "host function in a kernel": lambda f: f"{f['text']} is called in a kernel; it is for host functions",
+    "copy with the host": lambda f: (
+        "cudaMemcpy between the host and the device: entry points get device arrays and leave "
+        "their results in device arrays; copy with cudaMemcpyDeviceToDevice only"
+    ),
+    "out of memory": lambda f: "the emulator has no memory left for this launch",
+    "too much to watch": lambda f: f"too much {f['text']} is used to be checked for races; use less",
     "no return": lambda f: f"{_who(f)} reaches the end of a function that has a result, without return",
     "trap": lambda f: f"{_who(f)} stopped at {f['text']}",
     "bad cp.async": lambda f: (

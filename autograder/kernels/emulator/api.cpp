@@ -4,6 +4,7 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <link.h>
+#include <new>
 #include <sys/mman.h>
 
 #include "machine.h"
@@ -70,6 +71,15 @@ using namespace emu;
 
 extern "C" {
 
+// Without memory the launch ends, not the process; the reserve is for saying so.
+static char* reserve = nullptr;
+static void out_of_memory() {
+    delete[] reserve;
+    reserve = nullptr;
+    if (!current) std::abort();
+    fail(describe("out of memory", true, current), 2);
+}
+
 // Sets up device memory of so many bytes; 0, or an error of cudaError_t.
 int emu_initialise(std::size_t arena_bytes) {
     if (machine.arena) return 0;
@@ -83,6 +93,8 @@ int emu_initialise(std::size_t arena_bytes) {
     machine.valid = static_cast<std::uint8_t*>(valid);
     machine.owner.assign(arena_bytes / 256, 0);
     host.is_host = true;
+    reserve = new char[1 << 20];
+    std::set_new_handler(out_of_memory);
     host.context = &host_context;
     host.stack_low = host.stack.low;
     host.stack_size = host.stack.size;
@@ -119,6 +131,10 @@ int emu_open_module(const char* path) {
         module.device_end = sections[1];
         module.constant_begin = sections[2];
         module.constant_end = sections[3];
+    }
+    if (module.constant_end - module.constant_begin > 64 * 1024) {
+        text = "its __constant__ variables have more than 64 kB";
+        return -1;
     }
     machine.modules.push_back(std::move(module));
     return static_cast<int>(machine.modules.size()) - 1;
@@ -194,6 +210,8 @@ const char* emu_take_report() {
     machine.diagnostics.clear();
     machine.known.clear();
     machine.output.clear();
+    machine.copies = machine.copied_bytes = 0;
+    machine.errors = machine.dropped = 0;
     return text.c_str();
 }
 

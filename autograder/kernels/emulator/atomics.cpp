@@ -92,8 +92,6 @@ std::uint64_t apply(int operation, void* address, std::uint64_t value, std::uint
 
 }  // namespace
 
-void access_from_library(Address address, unsigned size, Access kind, const void* pc);
-
 }  // namespace emu
 
 using namespace emu;
@@ -108,7 +106,7 @@ extern "C" std::uint64_t emu_atomic(int operation, int type, void* address, std:
         fail(found);
     }
     if (machine.options.instrumented) {
-        access_from_library((Address)address, sizes[type & 7], Access::Atomic, __builtin_return_address(0));
+        access_from_library((Address)address, sizes[type & 7], Access::Atomic, EMU_CALLER);
         if (machine.options.checks) release_acquire(thread, (Address)address);
     } else if (++thread->steps >= TURN) {  // a lock that another lane holds
         thread->steps = 0;

@@ -8,7 +8,7 @@ namespace emu {
 
 namespace {
 
-constexpr std::size_t MAX_DIAGNOSTICS = 64;
+constexpr std::size_t MAX_ERRORS = 64, MAX_WARNINGS = 32;
 
 void text(std::string& out, const std::string& value) {
     out += '"';
@@ -145,9 +145,14 @@ void report(Diagnostic found) {
     auto [place, fresh] = machine.known.emplace(key, machine.diagnostics.size());
     if (!fresh) {
         ++machine.diagnostics[place->second].count;
-    } else if (machine.diagnostics.size() < MAX_DIAGNOSTICS) {
+        return;
+    }
+    const std::size_t warnings = machine.diagnostics.size() - machine.errors;
+    if (found.error ? machine.errors < MAX_ERRORS : warnings < MAX_WARNINGS) {
+        machine.errors += found.error;
         machine.diagnostics.push_back(std::move(found));
     } else {
+        ++machine.dropped;
         machine.known.erase(place);
     }
 }
@@ -180,6 +185,9 @@ std::string report_json() {
     named(out, "unfinished", machine.unfinished);
     named(out, "output", machine.output);
     number(out, "error", machine.last_error);
+    number(out, "copies", machine.copies);
+    number(out, "copied_bytes", machine.copied_bytes);
+    number(out, "dropped", machine.dropped);
     close(out, '}');
     return out;
 }

@@ -17,6 +17,7 @@ void count_step(Thread* thread, std::uint32_t pc) {
     if (++thread->steps < TURN) return;
     thread->steps = 0;
     machine.launch_steps += TURN;
+    stop_if_late(thread);
     if (machine.launch_steps > machine.options.steps) {
         Diagnostic found = describe("step limit", true, thread);
         found.pc = pc;
@@ -28,22 +29,22 @@ void count_step(Thread* thread, std::uint32_t pc) {
     yield_thread();
 }
 
-inline void access(Address address, unsigned size, Access kind, const void* pc) {
+inline void access(Address address, unsigned size, Access kind, const Caller& from) {
     Thread* thread = current;
     Place place;
-    if (!locate(thread, address, size, kind, pc, place)) return;
-    const std::uint32_t offset = pc_of(pc);
+    if (!locate(thread, address, size, kind, from, place)) return;
+    const std::uint32_t offset = pc_of(from.pc);
     if (machine.options.checks) check_access(thread, place, size, kind, offset);
     if (machine.options.counts) record_event(thread, address, size, kind, place.space, offset);
     count_step(thread, offset);
 }
 
 // An access of any length, as pieces of at most 16 aligned bytes.
-void access_range(Address address, std::size_t size, Access kind, const void* pc) {
+void access_range(Address address, std::size_t size, Access kind, const Caller& from) {
     while (size > 0) {
         unsigned piece = 16;
         while (piece > size || (address & (piece - 1))) piece /= 2;
-        access(address, piece, kind, pc);
+        access(address, piece, kind, from);
         address += piece;
         size -= piece;
     }
@@ -51,15 +52,15 @@ void access_range(Address address, std::size_t size, Access kind, const void* pc
 
 }  // namespace
 
-void access_from_library(Address address, unsigned size, Access kind, const void* pc) {
-    access(address, size, kind, pc);
+void access_from_library(Address address, unsigned size, Access kind, const Caller& from) {
+    access(address, size, kind, from);
 }
 
 }  // namespace emu
 
 using namespace emu;
 
-#define CALLER __builtin_return_address(0)
+#define CALLER EMU_CALLER
 #define HOOK(size)                                                                             \
     void __tsan_read##size(void* a) { access((Address)a, size, Access::Load, CALLER); }        \
     void __tsan_write##size(void* a) { access((Address)a, size, Access::Store, CALLER); }      \
@@ -105,7 +106,7 @@ void __tsan_func_entry(void*) {
     if (!thread) return;
     if (thread->depth == MAX_DEPTH) {
         Diagnostic found = describe("recursion too deep", true, thread);
-        found.pc = pc_of(CALLER);
+        found.pc = pc_of(CALLER.pc);
         fail(found);
     }
     thread->frames[thread->depth++] = (Address)__builtin_frame_address(1);
@@ -144,7 +145,7 @@ void* __tsan_memset(void* to, int value, std::size_t size) { return __wrap_memse
 void __sanitizer_cov_trace_pc() {
     Thread* thread = current;
     if (!thread) return;
-    const std::uint32_t pc = pc_of(CALLER);
+    const std::uint32_t pc = pc_of(CALLER.pc);
     if (machine.options.counts && !thread->is_host) {
         record_event(thread, 0, 1, Access::None, Space::Global, pc);
     }
@@ -162,7 +163,7 @@ struct BoundsData {  // the layout that -fsanitize=bounds passes
 
 [[noreturn]] void __ubsan_handle_out_of_bounds_abort(BoundsData* data, std::uintptr_t index) {
     Diagnostic found = describe("index", true, current);
-    found.pc = pc_of(CALLER);
+    found.pc = pc_of(CALLER.pc);
     found.line = static_cast<int>(data->line);
     found.variable = data->array->name;
     found.offset = static_cast<std::int64_t>(index);
@@ -184,7 +185,7 @@ struct PlaceData {  // of the two below
 
 [[noreturn]] void __ubsan_handle_missing_return(PlaceData* data) {
     Diagnostic found = describe("no return", true, current);
-    found.pc = pc_of(CALLER);
+    found.pc = pc_of(CALLER.pc);
     found.line = static_cast<int>(data->line);
     fail(found);
 }

@@ -24,6 +24,8 @@ void end_thread() {
 
 namespace {
 
+Context contexts[2];
+
 void thread_main() {
     Thread* thread = current;
     thread->user_top = reinterpret_cast<Address>(__builtin_frame_address(0));
@@ -149,6 +151,16 @@ void run_blocks(Context& context, Blocks& blocks) {
     const uint3 grid = context.launch->grid;
     std::uint64_t block;
     while (!machine.stopping && blocks.take(block)) {
+        if (machine.expired && &context == &contexts[0]) {
+            Diagnostic found = describe("time limit", true, nullptr);
+            found.launch = static_cast<int>(machine.launches.size()) - 1;
+            found.line = context.launch->line;
+            found.text = std::to_string(static_cast<int>(machine.options.seconds));
+            report(found);
+            machine.last_error = 702;
+            machine.stopping = true;
+            return;
+        }
         context.block_linear = block;
         context.block = {static_cast<unsigned>(block % grid.x),
                          static_cast<unsigned>(block / grid.x % grid.y),
@@ -199,8 +211,19 @@ bool refuse_launch(const EmuLaunch& launch, const std::string& problem) {
     return false;
 }
 
+constexpr std::size_t MAX_LAUNCHES = 10'000;  // between two reports
+
+bool in_code(Address address) {
+    for (const Module::Segment& segment : machine.modules[static_cast<std::size_t>(machine.module)].segments) {
+        if (segment.executable && address >= segment.begin && address < segment.end) return true;
+    }
+    return false;
+}
+
 bool begin_launch(const EmuLaunch* launch) {
+    stop_if_late(current);
     std::string problem = problem_of(*launch);
+    if (machine.launches.size() >= MAX_LAUNCHES) problem = "there were 10,000 launches already";
     if (!problem.empty()) return refuse_launch(*launch, problem);
     static std::uint64_t serial = 0;
     LaunchRecord record;
@@ -217,8 +240,6 @@ bool begin_launch(const EmuLaunch* launch) {
     begin_launch_races();
     return true;
 }
-
-Context contexts[2];
 
 // Runs blocks in the second context: one OS thread beside ours, in fast mode only.
 void* help(void* blocks) {
@@ -245,6 +266,10 @@ extern "C" void emu_launch(const EmuLaunch* launch, void (*body)(void*), const v
         fail(found);
     }
     if (machine.stopping || !begin_launch(launch)) return;
+    if (!in_code(reinterpret_cast<Address>(body))) {
+        refuse_launch(*launch, "its kernel is no code of this file");
+        return;
+    }
     LaunchRecord& record = machine.launches.back();
     Blocks blocks;
     blocks.total = record.blocks;

@@ -170,6 +170,8 @@ struct Machine {
     std::vector<Diagnostic> diagnostics;
     std::unordered_map<std::string, std::size_t> known;  // diagnostics by kind and place
     std::string output;
+    std::uint64_t copies = 0, copied_bytes = 0;  // by cudaMemcpy and cudaMemset
+    std::size_t errors = 0, dropped = 0;
     int last_error = 0;
     std::size_t allowed_shared = SHARED_STATIC;
     std::uint32_t epoch = 1, launch_epoch = 1;
@@ -221,10 +223,20 @@ struct Place {
     Space space;
     std::size_t offset;  // in the arena, the shared arena or the module's device variables
 };
+// Who makes an access: the return address, and the caller's end of the stack, below which lie the
+// frames of this library.
+struct Caller {
+    const void* pc;
+    Address stack;
+};
+#define EMU_CALLER \
+    (Caller{__builtin_return_address(0), reinterpret_cast<Address>(__builtin_dwarf_cfa())})
 // Checks an access before it is made; what is no memory of this thread's kind does not return.
 // False for memory that is neither checked further nor counted (own stack, arguments, constants).
-bool locate(Thread* thread, Address address, unsigned size, Access access, const void* pc,
+bool locate(Thread* thread, Address address, unsigned size, Access access, const Caller& from,
             Place& place);
+// `locate` and all that follows from it, for a function of the library that got an address.
+void access_from_library(Address address, unsigned size, Access access, const Caller& from);
 void write_bytes_valid(Address begin, std::size_t size);
 void describe_place(Diagnostic& found, const Thread* thread, const Place& place);
 void begin_block_memory(Context& context);
@@ -239,6 +251,10 @@ void check_access(Thread* thread, const Place& place, unsigned size, Access acce
 void release_acquire(Thread* thread, Address address);  // at an atomic, for fences
 void begin_launch_races();
 void settle_pending(Thread* thread);
+
+// ---- services.cpp
+void host_only(const char* what);  // ends the launch if a kernel calls it
+void stop_if_late(Thread* thread);  // ends the launch when its time is over
 
 // ---- counts.cpp
 void record_event(Thread* thread, Address address, unsigned size, Access access, Space space,

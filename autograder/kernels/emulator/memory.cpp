@@ -15,15 +15,16 @@ thread_local Thread* current __attribute__((tls_model("initial-exec"))) = nullpt
 namespace {
 
 constexpr std::size_t GRANULE = 256;
+constexpr std::size_t MAX_ALLOCATIONS = 1'000'000;
 
 bool owns(const Module::Segment& segment, Address address, unsigned size) {
     return address >= segment.begin && address + size <= segment.end;
 }
 
 [[noreturn]] void refuse(Thread* thread, const char* kind, std::string text, Address address,
-                         unsigned size, Access access, const void* pc, int allocation = -1) {
+                         unsigned size, Access access, const Caller& from, int allocation = -1) {
     Diagnostic found = describe(kind, true, thread);
-    found.pc = pc_of(pc);
+    found.pc = pc_of(from.pc);
     found.text = std::move(text);
     found.size = size;
     found.access = access;
@@ -35,6 +36,15 @@ bool owns(const Module::Segment& segment, Address address, unsigned size) {
     fail(found);
 }
 
+// Is it among the constants of the module that runs?
+bool in_constants(Address address) {
+    if (machine.module < 0) return false;
+    for (const Module::Segment& segment : machine.modules[static_cast<std::size_t>(machine.module)].segments) {
+        if (!segment.writable && address >= segment.begin && address < segment.end) return true;
+    }
+    return false;
+}
+
 // The allocation that an address in the arena is in or, past its end, behind.
 int nearest_allocation(Address address) {
     std::size_t granule = (address - machine.arena) / GRANULE;
@@ -44,23 +54,23 @@ int nearest_allocation(Address address) {
     return -1;
 }
 
-void locate_global(Thread* thread, Address address, unsigned size, Access access, const void* pc,
+void locate_global(Thread* thread, Address address, unsigned size, Access access, const Caller& from,
                    Place& place) {
     if (thread->is_host) {
-        refuse(thread, "device pointer", "", address, size, access, pc, nearest_allocation(address));
+        refuse(thread, "device pointer", "", address, size, access, from, nearest_allocation(address));
     }
     std::size_t offset = address - machine.arena;
     std::uint32_t number = machine.owner[offset / GRANULE];
     const Allocation* memory = number ? &machine.allocations[number - 1] : nullptr;
     if (!memory || address + size > memory->end || !memory->live) {
         bool dead = memory && !memory->live;
-        refuse(thread, dead ? "use after free" : "out of bounds", "", address, size, access, pc,
+        refuse(thread, dead ? "use after free" : "out of bounds", "", address, size, access, from,
                nearest_allocation(address));
     }
     place = {Space::Global, offset};
 }
 
-void locate_shared(Thread* thread, Address address, unsigned size, Access access, const void* pc,
+void locate_shared(Thread* thread, Address address, unsigned size, Access access, const Caller& from,
                    Place& place) {
     Context& context = *thread->context;
     std::size_t offset = address - reinterpret_cast<Address>(context.shared);
@@ -68,7 +78,7 @@ void locate_shared(Thread* thread, Address address, unsigned size, Access access
     const SharedVariable* variable = number ? &context.variables[number - 1] : nullptr;
     if (!variable || offset < variable->offset || offset + size > variable->offset + variable->size) {
         Diagnostic found = describe("out of bounds", true, thread);
-        found.pc = pc_of(pc);
+        found.pc = pc_of(from.pc);
         found.size = size;
         found.access = access;
         found.space = Space::Shared;
@@ -87,7 +97,7 @@ void locate_shared(Thread* thread, Address address, unsigned size, Access access
 }
 
 // What is neither on this thread's stack nor device or shared memory.
-bool locate_other(Thread* thread, Address address, unsigned size, Access access, const void* pc,
+bool locate_other(Thread* thread, Address address, unsigned size, Access access, const Caller& from,
                   Place& place) {
     Context& context = *thread->context;
     Address arguments = reinterpret_cast<Address>(context.arguments.data());
@@ -99,10 +109,10 @@ bool locate_other(Thread* thread, Address address, unsigned size, Access access,
         const Module& module = machine.modules[static_cast<std::size_t>(machine.module)];
         if (address >= module.constant_begin && address + size <= module.constant_end) {
             if (access == Access::Load || thread->is_host) return false;
-            refuse(thread, "constant written", "", address, size, access, pc);
+            refuse(thread, "constant written", "", address, size, access, from);
         }
         if (address >= module.device_begin && address + size <= module.device_end) {
-            if (thread->is_host) refuse(thread, "device variable", "", address, size, access, pc);
+            if (thread->is_host) refuse(thread, "device variable", "", address, size, access, from);
             place = {Space::Device, address - module.device_begin};
             return true;
         }
@@ -111,54 +121,52 @@ bool locate_other(Thread* thread, Address address, unsigned size, Access access,
             if (access == Access::Load && !segment.writable) return false;
             if (thread->is_host && segment.writable) return false;
             refuse(thread, segment.writable ? "host variable" : "constant written", "", address,
-                   size, access, pc);
+                   size, access, from);
         }
     }
-    if (address < PAGE) refuse(thread, "null pointer", "", address, size, access, pc);
+    if (address < PAGE) refuse(thread, "null pointer", "", address, size, access, from);
     for (const Thread* other : context.threads) {
         if (address - other->stack_low < other->stack_size) {
-            refuse(thread, "another thread's variable", "", address, size, access, pc);
+            refuse(thread, "another thread's variable", "", address, size, access, from);
         }
     }
-    refuse(thread, "host pointer", "", address, size, access, pc);
+    refuse(thread, "host pointer", "", address, size, access, from);
 }
 
-// The own stack, up to the emulator's part, without the places of return addresses.
-void check_stack(Thread* thread, Address address, unsigned size, Access access, const void* pc) {
-    bool bad = address + size > thread->user_top;
-    if (access != Access::Load) {
-        for (unsigned i = 0; i < thread->depth && !bad; ++i) {
-            Address frame = thread->frames[i];
-            bad = address < frame + 2 * sizeof(void*) && address + size > frame;
-        }
+// The own stack between the emulator's parts of it, without the places of return addresses.
+void check_stack(Thread* thread, Address address, unsigned size, Access access, const Caller& from) {
+    bool bad = address < from.stack || address + size > thread->user_top;
+    for (unsigned i = 0; i < thread->depth && !bad; ++i) {
+        Address frame = thread->frames[i];
+        bad = address < frame + 2 * sizeof(void*) && address + size > frame;
     }
     if (bad) {
         refuse(thread, "out of bounds", "the stack outside of a local variable", address, size,
-               access, pc);
+               access, from);
     }
 }
 
 }  // namespace
 
-bool locate(Thread* thread, Address address, unsigned size, Access access, const void* pc,
+bool locate(Thread* thread, Address address, unsigned size, Access access, const Caller& from,
             Place& place) {
     if (address - thread->stack_low < thread->stack_size) {
-        check_stack(thread, address, size, access, pc);
+        check_stack(thread, address, size, access, from);
         return false;
     }
     if (size <= 16 && (address & (size - 1)) && address >= PAGE) {
-        refuse(thread, "misaligned address", "", address, size, access, pc);
+        refuse(thread, "misaligned address", "", address, size, access, from);
     }
     if (address - machine.arena < machine.arena_size) {
-        locate_global(thread, address, size, access, pc, place);
+        locate_global(thread, address, size, access, from, place);
         return true;
     }
     if (address - reinterpret_cast<Address>(thread->context->shared) < SHARED_ARENA &&
         !thread->is_host) {
-        locate_shared(thread, address, size, access, pc, place);
+        locate_shared(thread, address, size, access, from, place);
         return true;
     }
-    return locate_other(thread, address, size, access, pc, place);
+    return locate_other(thread, address, size, access, from, place);
 }
 
 void describe_place(Diagnostic& found, const Thread* thread, const Place& place) {
@@ -242,6 +250,7 @@ void* declare(const void* site, std::size_t size, std::size_t align, const char*
         found.text = std::to_string(limit);
         fail(found);
     }
+    if (!in_constants(reinterpret_cast<Address>(name))) name = "?";
     return context.shared + add_variable(context, site, name, line, size, align).offset;
 }
 
@@ -265,7 +274,9 @@ extern "C" void* emu_dynamic_shared(const char* name, int line) {
 
 extern "C" int emu_malloc(void** pointer, std::size_t size) {
     *pointer = nullptr;
+    if (current) host_only("cudaMalloc");
     if (size == 0) return 0;
+    if (machine.allocations.size() >= MAX_ALLOCATIONS) return machine.last_error = 2;
     std::size_t whole = (size + GRANULE - 1) / GRANULE * GRANULE;
     Address begin = 0;
     auto old = machine.freed.find(whole);
@@ -291,6 +302,7 @@ extern "C" int emu_malloc(void** pointer, std::size_t size) {
 }
 
 extern "C" int emu_free(void* pointer) {
+    if (current) host_only("cudaFree");
     if (!pointer) return 0;
     Address address = reinterpret_cast<Address>(pointer);
     if (address - machine.arena >= machine.arena_size) return machine.last_error = 1;

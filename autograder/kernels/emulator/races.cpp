@@ -3,11 +3,12 @@
 // Each word of memory remembers its last writer and two of its readers since. Two accesses by
 // different threads, one of them a write, race unless something orders them: a barrier between
 // (the epoch has moved on), a __syncwarp between (the lanes' vector clocks say so), another launch,
-// or, between blocks, an atomic after a __threadfence (the block was acquired). Words that are
-// accessed in parts are watched byte by byte.
+// or, between blocks, an atomic after a __threadfence, which releases what the block did before it to
+// those who use the atomic later. Words that are accessed in parts are watched byte by byte.
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
 #include <memory>
 
 #include "machine.h"
@@ -19,7 +20,7 @@ namespace {
 constexpr std::uint32_t ATOMIC = 1, SPLIT = 2;
 
 struct Entry {
-    std::uint32_t thread = 0, epoch = 0, pc = 0, clock = 0;
+    std::uint32_t thread = 0, epoch = 0, pc = 0, clock = 0, stamp = 0;  // stamp: releases before it
 };
 
 struct Cell {
@@ -40,9 +41,16 @@ struct ByteCells {
     std::array<Cell, 4> cells;
 };
 std::vector<ByteCells> byte_cells;
-// Blocks whose writes this block may rely on, and what each atomic variable has released.
-std::vector<bool> acquired;
-std::unordered_map<Address, std::vector<bool>> released;
+constexpr std::size_t MAX_PAGES = 3000;         // of cells: about 48 MB of device memory touched
+constexpr std::size_t MAX_BYTE_CELLS = 1 << 20;
+constexpr std::size_t MAX_RELEASED = 1 << 22;
+std::size_t pages = 0, released_entries = 0;
+
+// What was released, by block: all that it did before its release with that stamp. In order.
+using Released = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
+Released acquired;  // by the block that runs
+std::unordered_map<Address, Released> released;
+std::uint32_t stamp = 0;
 
 // A second write to the same word, made but not yet looked at: harmless if it writes the same.
 struct Pending {
@@ -53,12 +61,21 @@ struct Pending {
     Diagnostic found;
 } pending;
 
+[[noreturn]] void too_much(const char* what) {
+    Diagnostic found = describe("too much to watch", true, current);
+    found.text = what;
+    fail(found, 2);
+}
+
 Cell& cell_of(const Place& place) {
     const std::size_t word = place.offset / 4;
     if (place.space == Space::Global) {
         if (global_cells.empty()) global_cells.resize(machine.arena_size / 4 / PAGE_CELLS + 1);
         auto& page = global_cells[word / PAGE_CELLS];
-        if (!page) page = std::make_unique<Page>();
+        if (!page) {
+            if (++pages > MAX_PAGES) too_much("device memory");
+            page = std::make_unique<Page>();
+        }
         return (*page)[word % PAGE_CELLS];
     }
     std::vector<Cell>& cells = place.space == Space::Shared ? shared_cells : device_cells;
@@ -81,8 +98,9 @@ bool ordered(const Entry& entry, const Thread* thread, std::uint32_t self, Space
     const Context& context = *thread->context;
     if (entry.epoch < context.block_epoch) {  // another block of this launch
         if (space == Space::Shared) return true;
-        const std::uint32_t block = entry.thread / context.count;
-        return block < acquired.size() && acquired[block];
+        const std::pair<std::uint32_t, std::uint32_t> block{entry.thread / context.count, 0};
+        const auto found = std::lower_bound(acquired.begin(), acquired.end(), block);
+        return found != acquired.end() && found->first == block.first && entry.stamp < found->second;
     }
     if (entry.epoch < machine.epoch) return true;
     const std::uint32_t other = entry.thread % context.count;
@@ -116,7 +134,7 @@ void watch(Cell& cell, Thread* thread, const Place& place, unsigned size, Access
     const std::uint32_t self =
         static_cast<std::uint32_t>(thread->context->block_linear) * thread->context->count +
         thread->linear;
-    const Entry own{self, machine.epoch, pc, thread->clock[thread->lane]};
+    const Entry own{self, machine.epoch, pc, thread->clock[thread->lane], stamp};
     const bool atomic = access == Access::Atomic;
     if (!ordered(cell.writer, thread, self, place.space) && !(atomic && cell.flags & ATOMIC)) {
         found_race(thread, place, size, access, pc, cell.writer, true);
@@ -178,6 +196,7 @@ void split(Cell& cell, Space space, std::size_t word) {
     const Cell whole = cell;
     cell.flags |= SPLIT;
     cell.bytes = static_cast<std::uint32_t>(byte_cells.size());
+    if (byte_cells.size() > MAX_BYTE_CELLS) too_much("single bytes");
     byte_cells.push_back({space, word, {whole, whole, whole, whole}});
 }
 
@@ -197,34 +216,45 @@ void begin_launch_races() {
     acquired.clear();
     released.clear();
     byte_cells.clear();
+    released_entries = 0;
     pending.active = false;
 }
 
+// Joins two lists; of a block that is in both, the later release.
+static Released joined(const Released& a, const Released& b) {
+    Released both;
+    both.reserve(a.size() + b.size());
+    std::merge(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
+    Released kept;
+    for (const auto& entry : both) {  // stamps of a block ascend
+        if (!kept.empty() && kept.back().first == entry.first) kept.back() = entry;
+        else kept.push_back(entry);
+    }
+    return kept;
+}
+
 void release_acquire(Thread* thread, Address address) {
-    Context& context = *thread->context;
-    const std::size_t blocks = machine.launches.back().blocks;
-    static std::uint64_t of_block = 0;
-    static std::uint32_t of_epoch = 0;
-    if (of_block != context.block_linear || of_epoch != context.block_epoch) {
+    const Context& context = *thread->context;
+    static std::uint32_t of_block = 0;
+    if (of_block != context.block_epoch) {
         acquired.clear();  // what another block acquired is not this one's
-        of_block = context.block_linear;
-        of_epoch = context.block_epoch;
+        of_block = context.block_epoch;
     }
-    std::vector<bool>& there = released[address];
-    if (!there.empty()) {
-        acquired.resize(blocks);
-        for (std::size_t i = 0; i < blocks; ++i) acquired[i] = acquired[i] || there[i];
-    }
+    Released& there = released[address];
+    released_entries -= there.size();
+    if (!there.empty()) acquired = joined(acquired, there);
     if (thread->fenced) {
-        there.resize(blocks);
-        for (std::size_t i = 0; i < acquired.size(); ++i) there[i] = there[i] || acquired[i];
-        there[context.block_linear] = true;
+        const Released own{{static_cast<std::uint32_t>(context.block_linear), ++stamp}};
+        there = joined(joined(there, acquired), own);
     }
+    released_entries += there.size();
+    if (released_entries > MAX_RELEASED) too_much("atomics after fences");
 }
 
 void check_access(Thread* thread, const Place& place, unsigned size, Access access,
                   std::uint32_t pc) {
     if (pending.active) settle_pending(thread);
+    if (access == Access::Store) thread->fenced = false;  // what follows a fence is not behind it
     if (place.space == Space::Global) {
         check_valid(thread, place, machine.valid, size, access, pc);
     } else if (place.space == Space::Shared) {

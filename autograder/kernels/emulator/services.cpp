@@ -8,8 +8,6 @@
 
 namespace emu {
 
-void access_from_library(Address address, unsigned size, Access kind, const void* pc);
-
 namespace {
 
 constexpr std::size_t MAX_OUTPUT = 64 * 1024;
@@ -26,6 +24,15 @@ std::string readable_text(Address address) {
     return "(text that is no constant of this file)";
 }
 
+int longest_number(const std::string& text) {
+    int longest = 0, number = 0;
+    for (char c : text) {
+        number = c >= '0' && c <= '9' ? std::min(number * 10 + (c - '0'), 1000) : 0;
+        longest = std::max(longest, number);
+    }
+    return longest;
+}
+
 // One conversion such as %8.3f, with a value of its own kind whatever the letter says.
 std::string convert(std::string directive, const EmuValue& value) {
     char out[512];
@@ -34,7 +41,8 @@ std::string convert(std::string directive, const EmuValue& value) {
     for (char c : directive.substr(1, directive.size() - 2)) {
         if (std::strchr("-+ #0123456789.", c)) flags += c;
     }
-    if (flags.size() > 12) flags.clear();
+    // No wide fields: they cost time, and none is useful.
+    if (flags.size() > 12 || longest_number(flags) > 99) flags.clear();
     const bool real = std::strchr("fFeEgGaA", letter) != nullptr;
     double number;
     std::memcpy(&number, &value.bits, sizeof number);
@@ -90,9 +98,9 @@ void finish_copy(const AsyncCopy& copy) {
     Thread* thread = current;
     const std::uint32_t copied = copy.size - copy.zero_fill;
     Place place;
-    const void* pc = nullptr;
+    const Caller from{nullptr, 0};
     if (machine.options.instrumented) {
-        if (!locate(thread, copy.to, copy.size, Access::Store, pc, place)) return;
+        if (!locate(thread, copy.to, copy.size, Access::Store, from, place)) return;
         if (machine.options.checks) check_access(thread, place, copy.size, Access::Store, copy.pc);
         if (machine.options.counts) {
             record_event(thread, copy.to, copy.size, Access::Store, place.space, copy.pc);
@@ -101,6 +109,29 @@ void finish_copy(const AsyncCopy& copy) {
     std::memcpy(reinterpret_cast<void*>(copy.to), reinterpret_cast<void*>(copy.from), copied);
     std::memset(reinterpret_cast<char*>(copy.to) + copied, 0, copy.zero_fill);
 }
+
+constexpr std::size_t MAX_COPIES = 4096;  // waiting, of one thread
+
+}  // namespace
+
+void host_only(const char* what) {
+    stop_if_late(current);
+    if (!current || current->is_host) return;
+    Diagnostic found = describe("host function in a kernel", true, current);
+    found.text = what;
+    fail(found);
+}
+
+void stop_if_late(Thread* thread) {
+    if (!machine.expired || !thread) return;
+    Diagnostic found = describe("time limit", true, thread);
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", machine.options.seconds);
+    found.text = text;
+    fail(found, 702);
+}
+
+namespace {
 
 // Is [address, address + size) in live device memory? Else reports and says which error it is.
 bool device_range(Address address, std::size_t size, const char* what) {
@@ -121,8 +152,8 @@ bool device_range(Address address, std::size_t size, const char* what) {
 }
 
 // A host function's own memory, read or written on its behalf.
-void host_range(Address address, std::size_t size, Access access, const void* pc) {
-    for (std::size_t done = 0; done < size; ++done) access_from_library(address + done, 1, access, pc);
+void host_range(Address address, std::size_t size, Access access, const Caller& from) {
+    for (std::size_t done = 0; done < size; ++done) access_from_library(address + done, 1, access, from);
 }
 
 }  // namespace
@@ -138,6 +169,7 @@ extern "C" int emu_print(const char* format, const EmuValue* values, int count) 
     if (count < 0 || count > 64 || begin < thread->stack_low || begin + size > thread->stack_low + thread->stack_size) {
         return -1;
     }
+    stop_if_late(current);
     const std::string text = formatted(format, values, count);
     const std::lock_guard<std::mutex> guard(output_lock);
     if (machine.output.size() < MAX_OUTPUT) machine.output += text;
@@ -160,31 +192,33 @@ extern "C" void emu_trap(const char* what, int line) {
 
 extern "C" void emu_async_copy(void* shared, const void* global, std::size_t size, std::size_t zero_fill) {
     Thread* thread = kernel_or_fail("cp.async");
-    const void* pc = __builtin_return_address(0);
+    const Caller caller = EMU_CALLER;
     const auto to = reinterpret_cast<Address>(shared), from = reinterpret_cast<Address>(global);
     const bool sized = size == 4 || size == 8 || size == 16;
     const bool placed = to - reinterpret_cast<Address>(thread->context->shared) < SHARED_ARENA;
-    if (!sized || !placed || zero_fill > size || to % size || from % size) {
+    stop_if_late(thread);
+    if (!sized || !placed || thread->copies.size() >= MAX_COPIES || zero_fill > size || to % size || from % size) {
         Diagnostic found = describe("bad cp.async", true, thread);
-        found.pc = pc_of(pc);
+        found.pc = pc_of(caller.pc);
         found.size = static_cast<unsigned>(size);
         fail(found);
     }
     Place place;
     if (machine.options.instrumented) {
-        locate(thread, to, static_cast<unsigned>(size), Access::Store, pc, place);
+        locate(thread, to, static_cast<unsigned>(size), Access::Store, caller, place);
         for (std::size_t done = 0, part = size; done < size - zero_fill; done += part) {
             while (part > size - zero_fill - done) part /= 2;
-            access_from_library(from + done, static_cast<unsigned>(part), Access::Load, pc);
+            access_from_library(from + done, static_cast<unsigned>(part), Access::Load, caller);
         }
     }
     thread->copies.push_back({to, from, static_cast<std::uint32_t>(size),
-                              static_cast<std::uint32_t>(zero_fill), pc_of(pc)});
+                              static_cast<std::uint32_t>(zero_fill), pc_of(caller.pc)});
 }
 
 extern "C" void emu_async_commit() {
     Thread* thread = kernel_or_fail("cp.async");
-    thread->committed.push_back(thread->copies.size());
+    stop_if_late(thread);
+    if (thread->committed.size() < MAX_COPIES) thread->committed.push_back(thread->copies.size());
 }
 
 extern "C" void emu_async_wait(int groups_left) {
@@ -201,33 +235,39 @@ extern "C" void emu_async_wait(int groups_left) {
 }
 
 extern "C" int emu_copy(void* to, const void* from, std::size_t size, int kind) {
-    const void* pc = __builtin_return_address(0);
+    host_only("cudaMemcpy");
     const auto target = reinterpret_cast<Address>(to), source = reinterpret_cast<Address>(from);
-    const bool to_device = kind == 1 || kind == 3 || (kind == 4 && target - machine.arena < machine.arena_size);
-    const bool from_device = kind == 2 || kind == 3 || (kind == 4 && source - machine.arena < machine.arena_size);
-    if (to_device && !device_range(target, size, "its target")) return 1;
-    if (from_device && !device_range(source, size, "its source")) return 1;
-    if (!from_device) host_range(source, size, Access::Load, pc);
-    if (!to_device) host_range(target, size, Access::Store, pc);
+    const bool inside = target - machine.arena < machine.arena_size && source - machine.arena < machine.arena_size;
+    if (kind != 3 && !(kind == 4 && inside)) {
+        Diagnostic found = describe("copy with the host", true, current);
+        fail(found, 1);
+    }
+    if (!device_range(target, size, "its target") || !device_range(source, size, "its source")) return 1;
+    ++machine.copies;
+    machine.copied_bytes += size;
     std::memmove(to, from, size);
-    if (to_device) write_bytes_valid(target, size);
+    write_bytes_valid(target, size);
     return 0;
 }
 
 extern "C" int emu_copy_symbol(void* symbol, const void* from, std::size_t size, std::size_t offset) {
+    host_only("cudaMemcpyToSymbol");
     const Address target = reinterpret_cast<Address>(symbol) + offset;
     const Module& module = machine.modules[static_cast<std::size_t>(machine.module)];
     const bool constant = target >= module.constant_begin && target + size <= module.constant_end;
     const bool device = target >= module.device_begin && target + size <= module.device_end;
     if ((!constant && !device) || target + size < target) return machine.last_error = 1;
-    host_range(reinterpret_cast<Address>(from), size, Access::Load, __builtin_return_address(0));
+    host_range(reinterpret_cast<Address>(from), size, Access::Load, EMU_CALLER);
     std::memcpy(reinterpret_cast<void*>(target), from, size);
     return 0;
 }
 
 extern "C" int emu_set(void* pointer, int value, std::size_t size) {
+    host_only("cudaMemset");
     const auto address = reinterpret_cast<Address>(pointer);
     if (size == 0) return 0;
+    ++machine.copies;
+    machine.copied_bytes += size;
     if (!device_range(address, size, "its target")) return 1;
     std::memset(pointer, value, size);
     write_bytes_valid(address, size);
@@ -243,6 +283,7 @@ extern "C" int emu_last_error(int clear) {
 extern "C" int emu_synchronize() { return machine.last_error; }
 
 extern "C" int emu_allow_shared(int bytes) {
+    host_only("cudaFuncSetAttribute");
     if (bytes < 0 || static_cast<std::size_t>(bytes) > SHARED_OPT_IN) return machine.last_error = 1;
     machine.allowed_shared = std::max(machine.allowed_shared, static_cast<std::size_t>(bytes));
     return 0;

@@ -1,14 +1,16 @@
 // The line from which a shim was called, as a last argument that fills itself in. A type of its
-// own, so that it can't be mistaken for one of the shim's arguments.
+// own, so that it can't be mistaken for one of the shim's arguments, nor given by hand.
 #pragma once
 
-#include "cuda_runtime.h"
-
 namespace emu {
-struct Line {
+class Line {
+public:
     int number;
-    explicit constexpr Line(int number) : number(number) {}
     static constexpr Line here(int number = __builtin_LINE()) { return Line(number); }
+    constexpr operator int() const { return number; }
+
+private:
+    explicit constexpr Line(int number) : number(number) {}
 };
 }  // namespace emu
 

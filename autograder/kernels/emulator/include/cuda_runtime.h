@@ -92,8 +92,9 @@ void launch(EmuLaunch configuration, Call call, Arguments... arguments) {
     static_assert((emu::is_plain<Arguments>::value && ...),
                   "a kernel's arguments are copied bit by bit: pass plain values and pointers");
     using B = Body<Call, Pack<Arguments...>>;
+    static_assert(sizeof(B) <= 4096, "a kernel's arguments have at most 4096 bytes");
     B body{call, pack(arguments...)};
-    emu_launch(&configuration, &B::run, &body, sizeof(B));
+    emu_launch(__builtin_addressof(configuration), B::run, __builtin_addressof(body), sizeof(B));
 }
 
 // The rewriter turns `__shared__ float tile[32][33];` into

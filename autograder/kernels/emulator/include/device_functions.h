@@ -3,19 +3,19 @@
 
 #include <cstring>
 
-#define EMU_LINE int line = __builtin_LINE()
+#include "caller_line.h"
 
-EMU_INLINE void __syncthreads(EMU_LINE) { emu_barrier(EMU_BARRIER, 0, line); }
-EMU_INLINE int __syncthreads_count(int predicate, EMU_LINE) {
+EMU_INLINE void __syncthreads(EMU_HERE) { emu_barrier(EMU_BARRIER, 0, line); }
+EMU_INLINE int __syncthreads_count(int predicate, EMU_HERE) {
     return emu_barrier(EMU_BARRIER_COUNT, predicate, line);
 }
-EMU_INLINE int __syncthreads_and(int predicate, EMU_LINE) {
+EMU_INLINE int __syncthreads_and(int predicate, EMU_HERE) {
     return emu_barrier(EMU_BARRIER_AND, predicate, line);
 }
-EMU_INLINE int __syncthreads_or(int predicate, EMU_LINE) {
+EMU_INLINE int __syncthreads_or(int predicate, EMU_HERE) {
     return emu_barrier(EMU_BARRIER_OR, predicate, line);
 }
-EMU_INLINE void __syncwarp(unsigned mask = 0xffffffffu, EMU_LINE) { emu_warp_sync(mask, line); }
+EMU_INLINE void __syncwarp(unsigned mask = 0xffffffffu, EMU_HERE) { emu_warp_sync(mask, line); }
 EMU_INLINE unsigned __activemask() { return emu_active_mask(); }
 
 EMU_INLINE void __threadfence_block() { emu_fence(EMU_FENCE_BLOCK); }
@@ -40,44 +40,44 @@ EMU_INLINE T from_bits(std::uint64_t bits) {
 }  // namespace emu
 
 template <class T>
-EMU_INLINE T __shfl_sync(unsigned mask, T value, int lane, int width = 32, EMU_LINE) {
+EMU_INLINE T __shfl_sync(unsigned mask, T value, int lane, int width = 32, EMU_HERE) {
     return emu::from_bits<T>(
         emu_shuffle(mask, emu::to_bits(value), EMU_SHUFFLE, lane, width, line));
 }
 template <class T>
-EMU_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_LINE) {
+EMU_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_HERE) {
     return emu::from_bits<T>(emu_shuffle(mask, emu::to_bits(value), EMU_SHUFFLE_UP,
                                          static_cast<int>(delta), width, line));
 }
 template <class T>
-EMU_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_LINE) {
+EMU_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, EMU_HERE) {
     return emu::from_bits<T>(emu_shuffle(mask, emu::to_bits(value), EMU_SHUFFLE_DOWN,
                                          static_cast<int>(delta), width, line));
 }
 template <class T>
-EMU_INLINE T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, EMU_LINE) {
+EMU_INLINE T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, EMU_HERE) {
     return emu::from_bits<T>(
         emu_shuffle(mask, emu::to_bits(value), EMU_SHUFFLE_XOR, lane_mask, width, line));
 }
-EMU_INLINE unsigned __ballot_sync(unsigned mask, int predicate, EMU_LINE) {
+EMU_INLINE unsigned __ballot_sync(unsigned mask, int predicate, EMU_HERE) {
     return emu_vote(mask, EMU_BALLOT, predicate, line);
 }
-EMU_INLINE int __any_sync(unsigned mask, int predicate, EMU_LINE) {
+EMU_INLINE int __any_sync(unsigned mask, int predicate, EMU_HERE) {
     return static_cast<int>(emu_vote(mask, EMU_ANY, predicate, line));
 }
-EMU_INLINE int __all_sync(unsigned mask, int predicate, EMU_LINE) {
+EMU_INLINE int __all_sync(unsigned mask, int predicate, EMU_HERE) {
     return static_cast<int>(emu_vote(mask, EMU_ALL, predicate, line));
 }
 template <class T>
-EMU_INLINE unsigned __match_any_sync(unsigned mask, T value, EMU_LINE) {
+EMU_INLINE unsigned __match_any_sync(unsigned mask, T value, EMU_HERE) {
     return emu_match_any(mask, emu::to_bits(value), line);
 }
 
 #define EMU_REDUCE(name, kind)                                                           \
-    EMU_INLINE unsigned name(unsigned mask, unsigned value, EMU_LINE) {                  \
+    EMU_INLINE unsigned name(unsigned mask, unsigned value, EMU_HERE) {                  \
         return emu_warp_reduce(mask, kind, value, 0, line);                              \
     }                                                                                    \
-    EMU_INLINE int name(unsigned mask, int value, EMU_LINE) {                            \
+    EMU_INLINE int name(unsigned mask, int value, EMU_HERE) {                            \
         return static_cast<int>(                                                         \
             emu_warp_reduce(mask, kind, static_cast<unsigned>(value), 1, line));         \
     }

@@ -75,10 +75,20 @@ struct First {
     constexpr name##4 make_##name##4(T x, T y, T z, T w) { return name##4{x, y, z, w}; } \
     static_assert(sizeof(name##3) == 3 * sizeof(T) && sizeof(name##4) == 4 * sizeof(T))
 
-// Three components are three scalars, on a GPU as here.
-#define EMU_VECTOR_TYPE_3(name, T) \
-    struct name##3 {               \
-        T x, y, z;                 \
+// Three components are three scalars, on a GPU as here: a compiler shall not copy them as one piece.
+#define EMU_VECTOR_TYPE_3(name, T)                                                       \
+    struct name##3 {                                                                     \
+        T x, y, z;                                                                       \
+        name##3() = default;                                                             \
+        constexpr name##3(emu::First<T> a) : x(a.value), y(), z() {}                     \
+        constexpr name##3(T a, T b, T c = 0) : x(a), y(b), z(c) {}                       \
+        constexpr name##3(const name##3& other) : x(other.x), y(other.y), z(other.z) {}  \
+        __attribute__((always_inline)) inline name##3& operator=(const name##3& other) { \
+            x = other.x;                                                                 \
+            y = other.y;                                                                 \
+            z = other.z;                                                                 \
+            return *this;                                                                \
+        }                                                                                \
     }
 EMU_VECTOR_TYPE_3(char, signed char);
 EMU_VECTOR_TYPE_3(uchar, unsigned char);
