@@ -134,9 +134,7 @@ class EmulatorBackend:
 
     def report(self) -> dict[str, Any]:
         """Everything since the last call."""
-        whole: dict[str, Any] = {
-            "launches": [], "diagnostics": [], "output": "", "copies": 0, "copied_bytes": 0,
-        }  # fmt: skip
+        whole: dict[str, Any] = {"launches": [], "diagnostics": [], "output": ""}
         for part in self._reports:
             for key in whole:
                 whole[key] += part[key]

@@ -105,7 +105,7 @@ class GpuBackend:
 
     def report(self) -> dict[str, Any]:
         """Nothing is counted on a GPU."""
-        return {"launches": [], "diagnostics": [], "output": "", "copies": 0, "copied_bytes": 0}
+        return {"launches": [], "diagnostics": [], "output": ""}
 
     @staticmethod
     def _function(handle: ctypes.CDLL, entry: Entry) -> Any:

@@ -25,8 +25,6 @@ def read_report(raw: Mapping[str, Any], builds: Mapping[int, Build], names: Name
         "launches": launches,
         "diagnostics": _merged(found),
         "output": raw["output"],
-        "copies": raw["copies"],
-        "copied_bytes": raw["copied_bytes"],
     }
 
 

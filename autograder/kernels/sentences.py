@@ -242,6 +242,7 @@ _SENTENCES: dict[str, Callable[[Fields], str]] = {
         "cudaMemcpy between the host and the device: entry points get device arrays and leave "
         "their results in device arrays; copy with cudaMemcpyDeviceToDevice only"
     ),
+    "too many launches": lambda f: "more than 10,000 launches, copies and sets in one call",
     "out of memory": lambda f: "the emulator has no memory left for this launch",
     "too much to watch": lambda f: f"too much {f['text']} is used to be checked for races; use less",
     "no return": lambda f: f"{_who(f)} reaches the end of a function that has a result, without return",

@@ -158,7 +158,10 @@ void* emu_symbol(int module, const char* name) {
 // launches in it have ended when it returns. 0, or an error.
 int emu_call(int module, void* entry, void** arguments, const std::size_t* sizes, int count) {
     machine.module = module;
-    machine.code_base = machine.modules[static_cast<std::size_t>(module)].base;
+    const Module& loaded = machine.modules[static_cast<std::size_t>(module)];
+    machine.code_base = loaded.base;
+    machine.ranks = loaded.ranks.data();
+    machine.rank_count = loaded.ranks.size();
     machine.stopping = false;
     machine.last_error = 0;
     machine.unfinished.clear();
@@ -210,7 +213,6 @@ const char* emu_take_report() {
     machine.diagnostics.clear();
     machine.known.clear();
     machine.output.clear();
-    machine.copies = machine.copied_bytes = 0;
     machine.errors = machine.dropped = 0;
     return text.c_str();
 }

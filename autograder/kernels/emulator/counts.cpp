@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t MAX_WAITING = 4096;  // events of a lane that wait to be merged
 constexpr unsigned SECTOR = 32, BANKS = 32;
+constexpr auto STEP = static_cast<std::uint8_t>(Access::None);
 
 struct Request {
     const Event* events[WARP];
@@ -152,14 +153,9 @@ void count(const Request& request, unsigned living, LaunchRecord& record) {
     keep_sample(request, line);
 }
 
-std::uint32_t rank(const Event& event) {
-    const auto& ranks = machine.modules[static_cast<std::size_t>(machine.module)].ranks;
-    return event.pc < ranks.size() ? ranks[event.pc] : event.pc;
-}
-
 bool before(const Event& a, const Event& b) {
     if (a.depth != b.depth) return a.depth > b.depth;
-    return a.pc != b.pc && rank(a) < rank(b);
+    return a.pc != b.pc && rank_of(a.pc) < rank_of(b.pc);
 }
 
 bool together(const Event& a, const Event& b) {
@@ -170,12 +166,36 @@ bool together(const Event& a, const Event& b) {
 
 void record_event(Thread* thread, Address address, unsigned size, Access access, Space space,
                   std::uint32_t pc) {
-    thread->events.push_back({address, pc, static_cast<std::uint16_t>(thread->depth),
-                              static_cast<std::uint8_t>(size),
-                              static_cast<std::uint8_t>(static_cast<unsigned>(access) |
-                                                        static_cast<unsigned>(space) << 4)});
-    if (access != Access::None) thread->accesses_end = thread->events.size();
-    if (thread->events.size() - thread->next_event >= MAX_WAITING) yield_thread();
+    const auto depth = static_cast<std::uint16_t>(thread->depth);
+    std::vector<Event>& events = thread->events;
+    if (thread->step_pending) {
+        // A step matters only if the lane then goes back, or to another function: on the way ahead
+        // the next access says as well where the lane is.
+        thread->step_pending = false;
+        if (thread->step_depth != depth || rank_of(pc) < rank_of(thread->step_pc)) {
+            events.push_back({0, thread->step_pc, thread->step_depth, 1, STEP});
+        }
+    }
+    // Written member by member: a copy of a whole event would wait for its parts to be stored.
+    Event& event = events.emplace_back();
+    event.address = address;
+    event.pc = pc;
+    event.depth = depth;
+    event.size = static_cast<std::uint8_t>(size);
+    event.kind = static_cast<std::uint8_t>(static_cast<unsigned>(access) | static_cast<unsigned>(space) << 4);
+    thread->accesses_end = events.size();
+    if (events.size() - thread->next_event >= MAX_WAITING) yield_thread();
+}
+
+void record_step(Thread* thread, std::uint32_t pc) {
+    const auto depth = static_cast<std::uint16_t>(thread->depth);
+    if (thread->step_pending && (thread->step_depth != depth || rank_of(pc) < rank_of(thread->step_pc))) {
+        thread->events.push_back({0, thread->step_pc, thread->step_depth, 1, STEP});
+        if (thread->events.size() - thread->next_event >= MAX_WAITING) yield_thread();
+    }
+    thread->step_pending = true;
+    thread->step_pc = pc;
+    thread->step_depth = depth;
 }
 
 namespace {

@@ -185,8 +185,6 @@ std::string report_json() {
     named(out, "unfinished", machine.unfinished);
     named(out, "output", machine.output);
     number(out, "error", machine.last_error);
-    number(out, "copies", machine.copies);
-    number(out, "copied_bytes", machine.copied_bytes);
     number(out, "dropped", machine.dropped);
     close(out, '}');
     return out;

@@ -147,7 +147,7 @@ void __sanitizer_cov_trace_pc() {
     if (!thread) return;
     const std::uint32_t pc = pc_of(CALLER.pc);
     if (machine.options.counts && !thread->is_host) {
-        record_event(thread, 0, 1, Access::None, Space::Global, pc);
+        record_step(thread, pc);
     }
     count_step(thread, pc);
 }

@@ -51,6 +51,8 @@ bool grow(Context& context, unsigned count) {
             delete thread;
             return false;
         }
+        // Stacks begin at different cache lines: they are entered one after the other.
+        thread->stack.size -= context.threads.size() * 192 % PAGE;
         thread->stack_low = thread->stack.low;
         thread->stack_size = thread->stack.size;
         thread->context = &context;
@@ -77,14 +79,35 @@ void begin_block(Context& context) {
         thread->clock[thread->lane] = 1;
         thread->events.clear();
         thread->next_event = thread->accesses_end = 0;
+        thread->step_pending = false;
         thread->copies.clear();
         thread->committed.clear();
         thread->stack_pointer = prepare_fiber(thread->stack, thread_main);
     }
 }
 
+// Lends a warp's lanes the room for their events, and takes it back: the same memory for each warp
+// stays in the cache. A lane with events left keeps its own.
+void lend_streams(Context& context, unsigned first, unsigned last) {
+    for (unsigned i = first; i < last; ++i) {
+        std::vector<Event>& own = context.threads[i]->events;
+        if (own.empty()) own.swap(context.streams[i - first]);
+    }
+}
+
+bool run_lanes(Context& context, unsigned warp);
+
 // Runs every lane of a warp that can run, until none can; true if any did.
 bool run_warp(Context& context, unsigned warp) {
+    if (!machine.options.counts) return run_lanes(context, warp);
+    const unsigned first = warp * WARP, last = std::min(context.count, first + WARP);
+    lend_streams(context, first, last);
+    const bool any = run_lanes(context, warp);
+    lend_streams(context, first, last);
+    return any;
+}
+
+bool run_lanes(Context& context, unsigned warp) {
     const unsigned first = warp * WARP, last = std::min(context.count, first + WARP);
     bool any = false;
     for (;;) {
@@ -211,8 +234,6 @@ bool refuse_launch(const EmuLaunch& launch, const std::string& problem) {
     return false;
 }
 
-constexpr std::size_t MAX_LAUNCHES = 10'000;  // between two reports
-
 bool in_code(Address address) {
     for (const Module::Segment& segment : machine.modules[static_cast<std::size_t>(machine.module)].segments) {
         if (segment.executable && address >= segment.begin && address < segment.end) return true;
@@ -222,8 +243,8 @@ bool in_code(Address address) {
 
 bool begin_launch(const EmuLaunch* launch) {
     stop_if_late(current);
+    limit_launches();
     std::string problem = problem_of(*launch);
-    if (machine.launches.size() >= MAX_LAUNCHES) problem = "there were 10,000 launches already";
     if (!problem.empty()) return refuse_launch(*launch, problem);
     static std::uint64_t serial = 0;
     LaunchRecord record;
@@ -249,6 +270,11 @@ void* help(void* blocks) {
 }
 
 }  // namespace
+
+void limit_launches() {
+    constexpr std::size_t MAX_LAUNCHES = 10'000;
+    if (machine.launches.size() >= MAX_LAUNCHES) fail(describe("too many launches", true, nullptr), 2);
+}
 
 void forget_blocks() {
     for (Context& context : contexts) context.record = nullptr;

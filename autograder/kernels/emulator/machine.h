@@ -72,6 +72,9 @@ struct Thread {
     std::vector<Event> events;
     std::size_t next_event = 0;
     std::size_t accesses_end = 0;  // behind the last access among the events
+    bool step_pending = false;     // the start of a block, not recorded yet
+    std::uint32_t step_pc = 0;
+    std::uint16_t step_depth = 0;
     std::vector<AsyncCopy> copies;
     std::vector<std::size_t> committed;  // ends of the committed groups in `copies`
     Stack stack;
@@ -166,11 +169,12 @@ struct Machine {
     std::vector<Module> modules;
     int module = -1;  // of the call that runs now
     Address code_base = 0;  // of that module
+    const std::uint32_t* ranks = nullptr;  // of its return addresses
+    std::size_t rank_count = 0;
     std::vector<LaunchRecord> launches;
     std::vector<Diagnostic> diagnostics;
     std::unordered_map<std::string, std::size_t> known;  // diagnostics by kind and place
     std::string output;
-    std::uint64_t copies = 0, copied_bytes = 0;  // by cudaMemcpy and cudaMemset
     std::size_t errors = 0, dropped = 0;
     int last_error = 0;
     std::size_t allowed_shared = SHARED_STATIC;
@@ -187,6 +191,7 @@ struct Context {
     void* scheduler = nullptr;  // stack pointer of what runs the fibers
     std::vector<Thread*> threads;
     unsigned count = 0;  // threads of the block
+    std::vector<Event> streams[WARP];  // room for the events of the warp that runs
     const EmuLaunch* launch = nullptr;
     void (*body)(void*) = nullptr;
     std::vector<unsigned char> arguments;
@@ -207,6 +212,8 @@ extern Machine machine;
 extern thread_local Thread* current __attribute__((tls_model("initial-exec")));
 
 // ---- launch.cpp
+// Ends the call if there were too many launches, copies and sets since the last report.
+void limit_launches();
 void yield_thread();             // back to the scheduler, to be resumed
 [[noreturn]] void end_thread();  // back to the scheduler, never to be resumed
 
@@ -245,6 +252,11 @@ inline std::uint32_t pc_of(const void* return_address) {
     return static_cast<std::uint32_t>(reinterpret_cast<Address>(return_address) - machine.code_base);
 }
 
+// The place of a return address in the program's order.
+inline std::uint32_t rank_of(std::uint32_t pc) {
+    return pc < machine.rank_count ? machine.ranks[pc] : pc;
+}
+
 // ---- races.cpp
 void check_access(Thread* thread, const Place& place, unsigned size, Access access,
                   std::uint32_t pc);
@@ -257,8 +269,10 @@ void host_only(const char* what);  // ends the launch if a kernel calls it
 void stop_if_late(Thread* thread);  // ends the launch when its time is over
 
 // ---- counts.cpp
+// Adds to the lane's stream; `record_step` a basic block that it enters.
 void record_event(Thread* thread, Address address, unsigned size, Access access, Space space,
                   std::uint32_t pc);
+void record_step(Thread* thread, std::uint32_t pc);
 void merge_events(Context& context, unsigned warp, bool all);
 
 // ---- watch.cpp

@@ -133,6 +133,29 @@ void stop_if_late(Thread* thread) {
 
 namespace {
 
+// A copy or a set of device memory, reported like a kernel that does it as well as one can.
+void record_transfer(const char* name, std::size_t size, bool reads, std::uint32_t pc) {
+    if (!machine.options.counts) return;
+    LaunchRecord record;
+    record.kernel = name;
+    record.line = 0;
+    record.module = machine.module;
+    record.grid = record.block = {1, 1, 1};
+    record.shared_bytes = 0;
+    record.blocks = record.blocks_run = 1;
+    LineCounts line;
+    line.requests = (size + 127) / 128;
+    line.sectors = line.sectors_min = (size + 31) / 32;
+    line.bytes = size;
+    line.lanes = (size + 3) / 4;
+    std::fill(line.sample, line.sample + WARP, -1);
+    line.sample_size = 4;
+    const std::uint64_t key = static_cast<std::uint64_t>(pc) << 8;
+    if (reads) record.lines[key | static_cast<unsigned>(Access::Load)] = line;
+    record.lines[key | static_cast<unsigned>(Access::Store)] = line;
+    machine.launches.push_back(std::move(record));
+}
+
 // Is [address, address + size) in live device memory? Else reports and says which error it is.
 bool device_range(Address address, std::size_t size, const char* what) {
     const std::size_t offset = address - machine.arena;
@@ -236,6 +259,7 @@ extern "C" void emu_async_wait(int groups_left) {
 
 extern "C" int emu_copy(void* to, const void* from, std::size_t size, int kind) {
     host_only("cudaMemcpy");
+    limit_launches();
     const auto target = reinterpret_cast<Address>(to), source = reinterpret_cast<Address>(from);
     const bool inside = target - machine.arena < machine.arena_size && source - machine.arena < machine.arena_size;
     if (kind != 3 && !(kind == 4 && inside)) {
@@ -243,8 +267,7 @@ extern "C" int emu_copy(void* to, const void* from, std::size_t size, int kind) 
         fail(found, 1);
     }
     if (!device_range(target, size, "its target") || !device_range(source, size, "its source")) return 1;
-    ++machine.copies;
-    machine.copied_bytes += size;
+    record_transfer("cudaMemcpy", size, true, pc_of(__builtin_return_address(0)));
     std::memmove(to, from, size);
     write_bytes_valid(target, size);
     return 0;
@@ -264,10 +287,10 @@ extern "C" int emu_copy_symbol(void* symbol, const void* from, std::size_t size,
 
 extern "C" int emu_set(void* pointer, int value, std::size_t size) {
     host_only("cudaMemset");
+    limit_launches();
     const auto address = reinterpret_cast<Address>(pointer);
     if (size == 0) return 0;
-    ++machine.copies;
-    machine.copied_bytes += size;
+    record_transfer("cudaMemset", size, false, pc_of(__builtin_return_address(0)));
     if (!device_range(address, size, "its target")) return 1;
     std::memset(pointer, value, size);
     write_bytes_valid(address, size);

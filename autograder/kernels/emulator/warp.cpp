@@ -332,8 +332,7 @@ extern "C" unsigned emu_warp_reduce(unsigned mask, int kind, unsigned value, int
 extern "C" unsigned emu_active_mask() {
     Thread* thread = kernel_thread("__activemask", 0);
     const std::uint32_t pc = pc_of(__builtin_return_address(0));
-    const auto& ranks = machine.modules[static_cast<std::size_t>(machine.module)].ranks;
-    const std::uint64_t place = pc < ranks.size() ? ranks[pc] : pc;
+    const std::uint64_t place = rank_of(pc);
     return static_cast<unsigned>(wait_for_warp(
         thread, {Collective::Active, 0, false, 1u << thread->lane, 0, 0, 32, place, 0}));
 }
