@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+
+_PIPE_WIDTH = 180
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
@@ -24,4 +28,6 @@ def print_rows(rows: Sequence[Mapping[str, Any]], console: Console | None = None
         if row["target"] is not None:
             target = ("≥ " if row["better"] == "higher" else "≤ ") + f"{row['target']:g}"
         table.add_row(row["name"], value, row["unit"], target, row["peer"], row["note"])
-    (console or Console(highlight=False)).print(table)
+    if console is None:  # in a pipe there is no width to keep to, and a name is to be found whole
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(table)
