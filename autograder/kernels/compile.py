@@ -143,7 +143,11 @@ def _build(
         (work / "unit.s").write_text(text)
         command = [compiler.path, "-x", "assembler", "unit.s"]
     _compile([*command, "-c", "-o", "unit.o"], files, work)
-    fence.check_object(work / "unit.o", compiler, files.main)
+    places = {token.text: (token.file, token.line) for token in reversed(tokens)}
+    fence.Fence(
+        work / "unit.o", compiler, files.main,
+        lambda name: places.get(messages.plain_name(name).rpartition(":")[2]),
+    ).check()  # fmt: skip
     library = "lib" + Path(files.main).stem + ".so"
     (work / "exports").write_text(flags.EXPORTS)
     command = [compiler.path, *flags.link_flags(runtime), "unit.o", str(runtime / "sections.o")]

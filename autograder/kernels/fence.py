@@ -6,11 +6,15 @@ The screen keeps the means to write such code out of the source; this looks at w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from .elf import ALLOC, EXECUTE, UNDEFINED, WRITE, Elf
-from .errors import BuildError
-from .process import run
+from .elf import ALLOC, EXECUTE, UNDEFINED, WRITE, Elf, Section, Symbol
+from .errors import BuildError, refusal
+from .messages import plain_name
+from .process import LISTING, run
 from .toolchain import INCLUDE, Compiler
 
 # Mathematics that reads and writes nothing but its arguments and errno.
@@ -28,76 +32,110 @@ _HOOKS = re.compile(
 # What the linker defines, named by the checks of guard.py.
 _LINKER = {"_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_DYNAMIC"}
 _OWN = re.compile(r"emu_(?:entry|sizes)_\w+")
-_RESERVED = re.compile(r"emu_|__(?:tsan|ubsan|asan|sanitizer|wrap|real|start|stop)_")
+# Also what the linker and the loader know by name: _init, _end, __bss_start …
+_RESERVED = re.compile(r"emu_|__|_(?!Z)")
 _CONSTRUCTORS = re.compile(r"_sub_I_00099_0|tsan\.module_ctor")
 _SECTIONS = re.compile(
     r"\.text(\..*)?|\.rodata(\..*)?|\.data(\..*)?|\.bss(\..*)?|emu_device|emu_constant|"
     r"\.eh_frame|\.note\.gnu\.property|\.init_array(\..*)?"
 )
 
-
 # The emulator's functions that kernel files may call.
 ABI = frozenset(re.findall(r"\b(emu_\w+)\(", (INCLUDE / "emulator_abi.h").read_text()))
-
-
 BY_POINTER = (
     "a call through a pointer (function pointer or virtual function) can't be checked: call the "
     "function by its name"
 )
+Place = tuple[str, int]
 
 
 def outside(name: str) -> bool:
     """Is this a function of the emulator or the C library that kernel files may call?"""
-    return bool(name in ABI | MATH or name in _MEMORY or _HOOKS.fullmatch(name))
+    return name in ABI or name in MATH or name in _MEMORY or bool(_HOOKS.fullmatch(name))
 
 
-def check_object(path: Path, compiler: Compiler, main: str) -> None:
-    """BuildError if the object file has something in it that could get past the checks."""
-    elf = Elf(path)
-    for symbol in elf.symbols[1:]:
+@dataclass
+class Fence:
+    """Looks through one object file. find: the student's line where a name first stands, if any."""
+
+    path: Path
+    compiler: Compiler
+    main: str
+    find: Callable[[str], Place | None] = lambda name: None
+
+    def check(self) -> None:
+        """BuildError if the object file has something in it that could get past the checks."""
+        self.elf = Elf(self.path)
+        self._code()
+        for symbol in self.elf.symbols[1:]:
+            self._symbol(symbol)
+        for section in self.elf.sections:
+            self._section(section)
+        self._constructors()
+
+    def _refuse(self, text: str, place: Place | None = None) -> NoReturn:
+        raise refusal(*place, text) if place else BuildError(f"{self.main}: {text}")
+
+    def _symbol(self, symbol: Symbol) -> None:
+        name = symbol.name
         if symbol.type == 10:
-            raise BuildError(f"{main}: functions chosen at load time are not taken")
+            self._refuse("functions that are chosen at load time are not taken", self.find(name))
         if symbol.type == 6:
-            raise BuildError(f"{main}: thread-local variables do not exist on a GPU")
+            self._refuse("thread-local variables do not exist on a GPU", self.find(name))
         if symbol.section == UNDEFINED:
-            _check_undefined(symbol.name, main)
-        elif symbol.bind and symbol.type != 3 and not _OWN.fullmatch(symbol.name):
-            if _RESERVED.match(symbol.name) or symbol.name in MATH | _MEMORY:
-                raise BuildError(f"{main}: {symbol.name} is a name of the C library or the emulator")
-    _check_sections(elf, main)
-    _check_code(path, compiler, main)
+            if not outside(name) and name not in _LINKER:
+                self._refuse(f"{plain_name(name)} is not there for kernel files: they may call "
+                             "CUDA's functions and mathematics, and must define what they declare",
+                             self.find(name))  # fmt: skip
+        elif symbol.bind and symbol.type != 3 and not _OWN.fullmatch(name):
+            if _RESERVED.match(name) or name in MATH or name in _MEMORY:
+                self._refuse(f"{name} is a name of the C library or the emulator", self.find(name))
 
-
-def _check_undefined(name: str, main: str) -> None:
-    if outside(name) or name in _LINKER:
-        return
-    raise BuildError(f"{main}: {name} is not there for kernel files: they may call CUDA's functions "
-                     "and mathematics, and must define what they declare")  # fmt: skip
-
-
-def _check_sections(elf: Elf, main: str) -> None:
-    for section in elf.sections:
+    def _section(self, section: Section) -> None:
         if section.name == ".note.GNU-stack" and section.flags & EXECUTE:
-            raise BuildError(f"{main}: nested functions are not taken")
-        if not section.flags & ALLOC or not section.size:
-            continue
-        if not _SECTIONS.fullmatch(section.name) or (
-            section.flags & WRITE and section.flags & EXECUTE
-        ):
-            raise BuildError(f"{main}: the section {section.name} is not taken")
-    for relocation in elf.relocations():
-        if elf.sections[relocation.section].name.startswith(".init_array"):
-            symbol = elf.symbols[relocation.symbol]
-            names = [symbol.name]
-            if symbol.type == 3:
-                names = [
-                    s.name
-                    for s in elf.symbols
-                    if s.section == symbol.section and s.value == relocation.addend and s.type == 2
-                ]
-            if not any(_CONSTRUCTORS.fullmatch(name) for name in names):
-                raise BuildError(f"{main}: a variable outside of functions needs code to run before "
-                                 "the program: give it a constant value")  # fmt: skip
+            self._refuse("code on the stack is not taken")
+        if section.flags & ALLOC and section.size:
+            both = section.flags & WRITE and section.flags & EXECUTE
+            if both or not _SECTIONS.fullmatch(section.name):
+                self._refuse(f"the section {section.name} is not taken")
+
+    def _constructors(self) -> None:
+        """Only the sanitizer's own may be there: it calls __tsan_init."""
+        symbols = self.elf.symbols
+        for relocation in self.elf.relocations():
+            if not self.elf.sections[relocation.section].name.startswith(".init_array"):
+                continue
+            symbol = symbols[relocation.symbol]
+            named = [symbol] if symbol.type != 3 else [
+                s for s in symbols
+                if (s.section, s.value, s.type) == (symbol.section, relocation.addend, 2)
+            ]  # fmt: skip
+            if not any(_CONSTRUCTORS.fullmatch(s.name) for s in named):
+                names = {s.name for s in named}
+                place = self._line_of(re.compile(rf"^[0-9a-f]+ <(?:{'|'.join(names)})>:", re.M), 3000)
+                self._refuse("a variable outside of functions needs code to run before the program: "
+                             "give it a constant value", place)  # fmt: skip
+
+    def _code(self) -> None:
+        listing = self._listing("-d")
+        if _BY_POINTER.search(listing):
+            self._refuse(BY_POINTER, self._line_of(_BY_POINTER, 0))
+        if _PRIVILEGED.search(listing) or _RETURN_ELSEWHERE.search(listing):
+            self._refuse("machine instructions that reach outside of the kernel are not taken")
+
+    def _listing(self, option: str) -> str:
+        command = [self.compiler.tool("objdump"), option, "--no-show-raw-insn", self.path.name]
+        return run(command, self.path.parent, most=LISTING).output
+
+    def _line_of(self, pattern: re.Pattern[str], more: int) -> Place | None:
+        """The student's line of the first match in the code; `more` characters behind it count."""
+        listing = self._listing("-dl")
+        found = pattern.search(listing)
+        if not found:
+            return None
+        before = listing[: found.start()] if not more else listing[found.end() : found.end() + more]
+        places = re.findall(r"^(?:\S*/)?(\w+\.cuh?):(\d+)", before, re.M)
+        return (places[-1][0], int(places[-1][1])) if places else None
 
 
 _BY_POINTER = re.compile(
@@ -105,35 +143,9 @@ _BY_POINTER = re.compile(
 )
 _PRIVILEGED = re.compile(
     r"^ +[0-9a-f]+:\t(?:\w+ )*(?:syscall|sysenter|int|into|svc|hvc|smc|iretq?|sysret\w?|wrfsbase|"
-    r"wrgsbase|wrpkru|xrstor\w*|lcall|ljmp|in|out)\b", re.M
+    r"wrgsbase|wrpkru|xrstor\w*|lcall|ljmp|in|out|msr)\b", re.M
 )  # fmt: skip
-_RET = re.compile(r"^ +[0-9a-f]+:\tret +x(?!30)", re.M)
-
-
-def _check_code(path: Path, compiler: Compiler, main: str) -> None:
-    listing = run([compiler.tool("objdump"), "-d", "--no-show-raw-insn", path.name],
-                  path.parent, text=" ").output  # fmt: skip
-    found = _BY_POINTER.search(listing) or _PRIVILEGED.search(listing) or _RET.search(listing)
-    if not found:
-        return
-    if _BY_POINTER.search(listing):
-        place = _line_of(path, compiler)
-        where = f"{place[0]}:{place[1]}" if place else main
-        raise BuildError(f"{where}: a call through a pointer (function pointer or virtual function) "
-                         "can't be checked: call the function by its name",
-                         [place] if place else [])  # fmt: skip
-    raise BuildError(f"{main}: machine instructions that reach outside of the kernel are not taken")
-
-
-def _line_of(path: Path, compiler: Compiler) -> tuple[str, int] | None:
-    """The line of the first call through a pointer."""
-    listing = run([compiler.tool("objdump"), "-dl", "--no-show-raw-insn", path.name],
-                  path.parent, text=" ").output  # fmt: skip
-    found = _BY_POINTER.search(listing)
-    if not found:
-        return None
-    places = re.findall(r"^(?:\S*/)?(\w+\.cuh?):(\d+)", listing[: found.start()], re.M)
-    return (places[-1][0], int(places[-1][1])) if places else None
+_RETURN_ELSEWHERE = re.compile(r"^ +[0-9a-f]+:\tret[ \t]+x(?!30)", re.M)
 
 
 def check_library(elf: Elf) -> None:

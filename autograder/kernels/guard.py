@@ -7,7 +7,8 @@ all of memory. So the assembly of a kernel file is read once more. Every memory 
   * a constant place in the function's own frame, or within a named variable; or
   * an address that a hook got before, in the same basic block (see assembly.py); or else
   * it is checked at run time, right there: to lie in the frame, or in what the last hook got, or, of
-    a load, in the arguments or the constants of the library. If it does not, the launch ends.
+    a load, in the constants of the library. If it does not, a hook is called for it as well. (gcc has
+    none where a struct is passed by value, either.)
 
 Nothing here relies on what the compiler's optimiser meant; only on that frame pointer and stack
 pointer are set up as usual, which is looked at. Only x86-64 is read, as gcc and clang write it.
@@ -48,15 +49,12 @@ _FRAME_CHANGES = re.compile(
 _SETS_FLAGS = re.compile(r"(?:add|sub|cmp|test|and|or|xor|neg|imul|mul)[bwlq]$|u?comis[sd]$")
 _USES_FLAGS = re.compile(r"j(?!mp)[a-z]+$|set\w+$|cmov\w+$|adc\w?$|sbb\w?$|rc[lr]\w?$|lahf|pushf")
 
-# The checks that need more than two comparisons. %r11 and %r10 hold the first byte and the one behind
-# the last; 72(%rsp) before the call the line. Allowed are: what the last hook of this kind got; the
-# frames of callers, as far as they are functions of this file, below the registers that they saved
-# (by-value arguments, results that are returned in memory); of a load, the library's constants.
+# The rest of a check. %r11 and %r10 hold the first byte and the one behind the last. The carry flag
+# says whether a hook must be asked: not for what the last hook of this kind got, nor for loads of the
+# library's constants.
 _ROUTINE = """\
 emu_guard_{kind}:
 \tpushq %rax
-\tpushq %rcx
-\tpushq %rdx
 \tcmpq %r11, %r10
 \tjb 8f
 \tcmpq emu_guard_seen+{at}(%rip), %r11
@@ -65,52 +63,41 @@ emu_guard_{kind}:
 \taddq emu_guard_seen+{at}+8(%rip), %rax
 \tcmpq %rax, %r10
 \tjbe 9f
-1:\tleaq __ehdr_start(%rip), %rcx
-\tleaq _DYNAMIC(%rip), %rdx
-{constants}\tmovq %rbp, %rax
-2:\tcmpq %rcx, 8(%rax)
-\tjb 8f
-\tcmpq %rdx, 8(%rax)
-\tjae 8f
-\tcmpq %rax, (%rax)
-\tjbe 8f
-\tpushq %rcx
-\tleaq 16(%rax), %rcx
-\tcmpq %rcx, %r11
-\tmovq (%rax), %rax
-\tleaq -40(%rax), %rcx
-\tjb 7f
-\tcmpq %rcx, %r10
-\tpopq %rcx
-\tja 2b
-9:\tpopq %rdx
-\tpopq %rcx
-\tpopq %rax
+1:
+{constants}8:\tpopq %rax
+\tstc
 \tret
-7:\tpopq %rcx
-8:\tmovl -48(%rsp), %esi
-\tleaq -128(%rsp), %rsp
-\tandq $-16, %rsp
-\tleaq .Lemu_guard_text(%rip), %rdi
-\tcall emu_trap@PLT
-\tud2
+9:\tpopq %rax
+\tclc
+\tret
 """
 _CONSTANTS = """\
-\tcmpq %rcx, %r11
-\tjb 3f
-\tcmpq %rdx, %r10
+\tleaq __ehdr_start(%rip), %rax
+\tcmpq %rax, %r11
+\tjb 8f
+\tleaq _DYNAMIC(%rip), %rax
+\tcmpq %rax, %r10
 \tjbe 9f
-3:
 """
-_HEAD = """\
-\t.section\t.rodata.emu_guard,"a",@progbits
-.Lemu_guard_text:
-\t.string\t"an index outside of a local array"
+# What a call may change, kept in the frame that the caller of these two has made.
+_KEPT = [f"%{name}" for name in ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9")]
+_KEPT_WIDE = [f"%xmm{number}" for number in range(16)]
+_MOVES = [
+    *(("movq", name, 8 + 8 * index) for index, name in enumerate(_KEPT)),
+    *(("movups", name, 64 + 16 * index) for index, name in enumerate(_KEPT_WIDE)),
+]
+_KEEP = "".join(f"\t{move} {name}, {at}(%rsp)\n" for move, name, at in _MOVES)
+_BACK = "".join(f"\t{move} {at}(%rsp), {name}\n" for move, name, at in _MOVES)
+_HEAD = f"""\
 \t.local\temu_guard_seen
 \t.comm\temu_guard_seen,32,16
 \t.hidden\t__ehdr_start
 \t.hidden\t_DYNAMIC
 \t.text
+emu_guard_keep:
+{_KEEP}\tret
+emu_guard_back:
+{_BACK}\tret
 """
 # What the last hook of each kind got: address and bytes.
 _SEEN = {False: 0, True: 16}
@@ -222,7 +209,7 @@ class Guard:
             function.framed = True
         elif _SAVES.match(name) and function.framed and not function.local:
             function.saved += 1
-        elif name == "subq" and operands[-1] == "%rsp":
+        elif name == "subq" and operands[-1] == "%rsp" and operands[0].startswith("$"):
             function.local += int(operands[0].lstrip("$"), 0)
 
     def _check_frame(self, instruction: Instruction) -> None:
@@ -297,7 +284,7 @@ class Guard:
         """Put the check before an access to [start, end); `start` and `end` are operands of lea.
 
         `end` may use %r11, which holds the start. Registers are kept below the stack pointer, where
-        signals do not reach (128 bytes); the first 40 bytes there are for the call.
+        signals do not reach (128 bytes); the first 40 bytes there are for calls.
         """
         n, function = self.number, self.function
         self.number += 1
@@ -318,10 +305,15 @@ class Guard:
             f"leaq {start}, %r11", f"leaq {end}, %r10", *inside, f".Lemu_guard_b{n}:",
             *(restore if flags else []), "movq -56(%rsp), %r10", "movq -48(%rsp), %r11",
         ])  # fmt: skip
-        line = self.place.split()[2] if self.place else "0"
+        kind = ("store", "write") if store else ("load", "read")
+        self.late.append(f"\t{self.place}")  # the hook is told apart by its line
         self._emit(self.late, [
-            f".Lemu_guard_a{n}:", f"leaq {end}, %r10", f"movl ${line}, -80(%rsp)",
-            f"call emu_guard_{'store' if store else 'load'}", f"jmp .Lemu_guard_b{n}",
+            f".Lemu_guard_a{n}:", f"leaq {end}, %r10", f"call emu_guard_{kind[0]}",
+            f"jnc .Lemu_guard_b{n}", "leaq -640(%rsp), %rsp", "call emu_guard_keep",
+            "movq %r11, %rdi", "movq %r10, %rsi", "subq %r11, %rsi", "movq %rbx, 320(%rsp)",
+            "movq %rsp, %rbx", "andq $-16, %rsp", f"call __tsan_{kind[1]}_range@PLT",
+            "movq %rbx, %rsp", "movq 320(%rsp), %rbx", "call emu_guard_back",
+            "leaq 640(%rsp), %rsp", f"jmp .Lemu_guard_b{n}",
         ])  # fmt: skip
 
     def _refusal(self, text: str) -> BuildError:

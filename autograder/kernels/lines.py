@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .elf import Elf
 from .order import ranks
-from .process import run
+from .process import LISTING, run
 from .toolchain import Compiler
 
 
@@ -66,12 +66,12 @@ def hook_returns(disassembly: str) -> dict[int, int]:
 def line_table(library: Path, elf: Elf, compiler: Compiler, own: Collection[str]) -> LineTable:
     """The table of a library: `own` are the file names that count."""
     command = [compiler.tool("objdump"), "-d", "--no-show-raw-insn", "-j", ".text", library.name]
-    listing = run(command, library.parent, text=" ").output
+    listing = run(command, library.parent, most=LISTING).output
     calls, order = hook_returns(listing), ranks(listing)
     offsets = sorted(calls)
     asked = "".join(f"{offset - 1:#x}\n" for offset in offsets)
     command = [compiler.tool("addr2line"), "-a", "-i", "-e", library.name]
-    shown = run(command, library.parent, text=asked or "\n").output
+    shown = run(command, library.parent, text=asked or "\n", most=LISTING).output
     files = sorted(own)
     numbers = {name: index for index, name in enumerate(files)}
     places: list[list[int]] = []

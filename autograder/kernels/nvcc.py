@@ -75,7 +75,7 @@ def compile_check(path: str | os.PathLike[str], arch: str = "sm_80") -> list[Res
         command = [_nvcc(), *FLAGS, f"-arch={arch}", "-Xptxas", "-v", "-c", files.main, "-o", "unit.o"]
         done = _run(command, work)
         _check(done, files)
-        names = run([find_compiler().tool("c++filt")], work, text=done.output).output
+        names = run([find_compiler().tool("c++filt")], work, text=done.output or ' ').output
         return resources(names)
 
 

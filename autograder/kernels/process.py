@@ -17,6 +17,7 @@ SECONDS = 30
 MEMORY = 2 << 30
 FILE_SIZE = 256 << 20
 OUTPUT = 1 << 20
+LISTING = 256 << 20  # of a disassembler
 
 
 @dataclass
@@ -43,9 +44,12 @@ def _limit(memory: int, seconds: float) -> None:
 
 def run(
     command: Sequence[str], folder: Path, *, seconds: float = SECONDS, memory: int = MEMORY,
-    text: str = "",
+    text: str = "", most: int = OUTPUT,
 ) -> Done:  # fmt: skip
-    """Run a program in `folder` with `text` as its input; its output and errors come together."""
+    """Run a program in `folder` with `text` as its input; its output and errors come together.
+
+    most: bytes of output that are read.
+    """
     with open(folder / ".output", "w+b") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environment(folder), 
@@ -63,5 +67,5 @@ def run(
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         output.seek(0)
-        shown = output.read(OUTPUT if not text else -1).decode("utf-8", "replace")
+        shown = output.read(most).decode("utf-8", "replace")
     return Done(process.returncode, shown, late)
