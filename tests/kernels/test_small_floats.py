@@ -119,8 +119,12 @@ def test_doubles_are_rounded_once(device, kind):
 
 @KINDS
 def test_integers_are_rounded_once(device, kind):
-    values = np.random.default_rng().integers(-(1 << 31), 1 << 31, 2000).astype(np.int32)
-    values[:1000] >>= np.random.default_rng().integers(8, 30, 1000)
+    """Also next to bfloat16's midpoints, by less than a float can tell."""
+    rng = np.random.default_rng()
+    values = rng.integers(-(1 << 31), 1 << 31, 2000).astype(np.int32)
+    values[:1000] >>= rng.integers(8, 30, 1000)
+    middles = (2 * rng.integers(128, 256, 500) + 1) << 21
+    values[:500] = (middles + rng.integers(-1, 2, 500)) * rng.choice([-1, 1], 500)
     expected = [exactly_rounded(kind, Fraction(int(value))) for value in values]
     got = run(device, "launch_narrow_int", kind, values)
     np.testing.assert_array_equal(got, np.array(expected, np.uint32))

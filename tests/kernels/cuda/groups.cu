@@ -55,17 +55,17 @@ extern "C" void launch_exchange(const int* values, int* out, int size) {
     if (size == 8) exchange<8><<<1, 64>>>(values, out);
 }
 
-// ---- lanes 1, 4, … 31 form a group, 6 numbers a thread
+// ---- lanes 1, 4, … 31 form a group, found by a branch and by a predicate, 6 numbers a thread
 __global__ void coalesced(const int* values, int* out) {
     const int value = values[threadIdx.x];
-    const cg::coalesced_group all = cg::coalesced_threads();
-    const cg::coalesced_group group = cg::binary_partition(all, threadIdx.x % 3 == 1);
+    const auto parts = cg::binary_partition(cg::coalesced_threads(), threadIdx.x % 3 == 1);
     if (threadIdx.x % 3 == 1) {
+        const cg::coalesced_group group = cg::coalesced_threads();
         int* mine = out + 6 * threadIdx.x;
         mine[0] = group.thread_rank();
-        mine[1] = group.size();
+        mine[1] = parts.size();
         mine[2] = group.shfl(value, 2);
-        mine[3] = group.shfl_down(value, 1);
+        mine[3] = parts.shfl_down(value, 1);
         mine[4] = group.ballot(group.thread_rank() < 3);
         mine[5] = cg::reduce(group, value, cg::plus<int>());
         group.sync();

@@ -7,7 +7,8 @@
 //   matrix_b         row 2 * (l%4) + i%2 + 8 * (i/2 % 2)    column l/4 + 8 * (i/4)
 // A GPU may do otherwise, so only elementwise work on x is portable, as CUDA says. Loads and stores
 // are made by the lanes, in pairs where two elements lie side by side. The product is computed from
-// shuffles: 24 a lane. Products are exact; they are added up in float.
+// shuffles, which a report counts: 24 an mma_sync, and a vote for a load or a store. Products are
+// exact; they are added up in float.
 #pragma once
 
 #include "caller_line.h"
