@@ -26,7 +26,7 @@ def test_the_names_that_stay_are_registered():
 
 def test_the_product_is_checked_and_timed(tmp_path, monkeypatch):
     own = bench_hw2.product_seconds(tmp_path, "fast", 32, repeats=2)
-    assert 0 < own.cpu
+    assert 0 <= own.cpu < 5
     assert 0 < own.wall
     monkeypatch.setattr(bench_hw2.np, "allclose", lambda *_, **__: False)
     with pytest.raises(ValueError, match="product of 32 × 32 is wrong"):
