@@ -12,6 +12,7 @@ import pytest
 
 from autograder.batch import bench, bench_hw2
 from autograder.batch.bench_hw2 import Seconds
+from autograder.course.release import is_released
 
 ROOT = bench_hw2.REPOSITORY
 NAMES = {
@@ -36,8 +37,8 @@ def test_the_product_is_checked_and_timed(tmp_path, monkeypatch):
 def test_the_peer_computes_the_same_product():
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "autograder.batch.numba_simulator", "16"], env=environment,
-        capture_output=True, text=True,
+        [sys.executable, str(bench_hw2.PEER_SOURCE), "16"], env=environment, capture_output=True,
+        text=True,
     )  # fmt: skip
     wall, cpu, error = json.loads(done.stdout)["16"]
     assert min(wall, cpu) > 0
@@ -55,3 +56,12 @@ def test_rows_are_ratios_of_cpu_time_at_both_sizes(tmp_path, monkeypatch):
     missing = rows["emulator_fast_vs_numba_simulator_64"]
     assert missing.value is None
     assert missing.note == "the simulator did not run"
+
+
+def test_students_have_no_kernel_to_copy_and_are_told(tmp_path, monkeypatch):
+    assert not is_released(str(bench_hw2.SOURCE.relative_to(ROOT)), [])
+    assert not is_released(str(bench_hw2.PEER_SOURCE.relative_to(ROOT)), [])
+    monkeypatch.setattr(bench_hw2, "SOURCE", tmp_path / "none.cu")
+    rows = [*bench_hw2.against_numba(tmp_path), *bench_hw2.alone(tmp_path)]
+    assert [row.value for row in rows] == [None, None, None]
+    assert {row.note for row in rows} == {bench_hw2.NOT_HERE}

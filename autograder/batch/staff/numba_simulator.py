@@ -1,6 +1,6 @@
 """The peer of the emulator's benchmark: numba's CUDA simulator on the same tiled product.
 
-    NUMBA_ENABLE_CUDASIM=1 python -m autograder.batch.numba_simulator 64 128
+    NUMBA_ENABLE_CUDASIM=1 python autograder/batch/staff/numba_simulator.py 64 128
 
 Prints a JSON object: size -> [seconds, seconds of CPU time, largest error] of one launch. A process of its own, because
 the simulator has to be chosen before numba is imported.
@@ -15,25 +15,25 @@ import time
 import numpy as np
 from numba import cuda, float32  # the simulator replaces what the module itself calls `cuda`
 
-TILE = 16
+SIDE = 16
 
 
 @cuda.jit
-def tiled(a, b, c, n):  # type: ignore[no-untyped-def]
-    """c = a b, each block one tile of c; n is a multiple of TILE."""
-    a_tile = cuda.shared.array((TILE, TILE), float32)
-    b_tile = cuda.shared.array((TILE, TILE), float32)
-    x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    row, column = cuda.blockIdx.y * TILE + y, cuda.blockIdx.x * TILE + x
+def tiled(left, right, product, n):  # type: ignore[no-untyped-def]
+    """product = left right, each block one piece of it; n is a multiple of SIDE."""
+    piece = cuda.shared.array((SIDE, SIDE), float32)
+    other = cuda.shared.array((SIDE, SIDE), float32)
+    i, j = cuda.threadIdx.y, cuda.threadIdx.x
+    at, across = cuda.blockIdx.y * SIDE + i, cuda.blockIdx.x * SIDE + j
     total = np.float32(0)
-    for start in range(0, n, TILE):
-        a_tile[y, x] = a[row, start + x]
-        b_tile[y, x] = b[start + y, column]
+    for first in range(0, n, SIDE):
+        piece[i, j] = left[at, first + j]
+        other[i, j] = right[first + i, across]
         cuda.syncthreads()
-        for k in range(TILE):
-            total += a_tile[y, k] * b_tile[k, x]
+        for step in range(SIDE):
+            total += piece[i, step] * other[step, j]
         cuda.syncthreads()
-    c[row, column] = total
+    product[at, across] = total
 
 
 def measure(sizes: list[int]) -> dict[int, tuple[float, float, float]]:
@@ -44,7 +44,7 @@ def measure(sizes: list[int]) -> dict[int, tuple[float, float, float]]:
         a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))
         c = np.zeros((n, n), np.float32)
         started, cpu = time.perf_counter(), time.process_time()
-        tiled[(n // TILE, n // TILE), (TILE, TILE)](a, b, c, n)
+        tiled[(n // SIDE, n // SIDE), (SIDE, SIDE)](a, b, c, n)
         seconds = time.perf_counter() - started, time.process_time() - cpu
         found[n] = (*seconds, float(np.abs(c - a @ b).max()))
     return found
