@@ -139,11 +139,13 @@ def _usual(words: Sequence[str]) -> str:
 _VISIBLE = '__attribute__((visibility("default")))'
 
 
-def thunks(found: dict[str, Entry], plain: str = "::emu::is_plain<{}>::value") -> str:
+def thunks(
+    found: dict[str, Entry], plain: str = "::emu::is_plain<{}>::value", body: str = "{};"
+) -> str:
     """C++ text, to be put behind the file's own: `emu_entry_NAME` and `emu_sizes_NAME` for each.
 
     emu_sizes_NAME: the number of parameters, then the bytes of each. plain: the test for a type
-    that can be copied as bytes.
+    that can be copied as bytes. body: what a thunk does, around the call.
     """
     lines = ['extern "C" {']
     for entry in found.values():
@@ -164,5 +166,6 @@ def thunks(found: dict[str, Entry], plain: str = "::emu::is_plain<{}>::value") -
         lines.append(f"{array} = {{{sizes}}};")
         values = ", ".join(f"*static_cast<{k} const*>(a[{i}])" for i, k in enumerate(types))
         lines.append(f"{_VISIBLE} void emu_entry_{entry.name}(void** a);")
-        lines.append(f"void emu_entry_{entry.name}(void** a) {{ {entry.name}({values}); }}")
+        call = body.format(f"{entry.name}({values})")
+        lines.append(f"void emu_entry_{entry.name}(void** a) {{ {call} }}")
     return "\n".join([*lines, "}", ""])

@@ -21,10 +21,27 @@ from .process import Done, run
 from .toolchain import HARNESS, find_compiler, search_path
 
 SECONDS, MEMORY = 300, 16 << 30
+USUAL = ["/usr/local/cuda", "/opt/cuda"]
 FLAGS = ("-std=c++17", "-O3", "-lineinfo")
-# Errors of launches stay in the library that made them: the runtime is linked into each.
 _PLAIN = "__is_trivially_copyable({})"
-_ERROR = 'extern "C" int emu_module_error() { return static_cast<int>(cudaGetLastError()); }\n'
+# An exception of the host (an unfinished task) must not get into Python: its text is kept.
+_BODY = "try {{ {}; }} catch (const std::exception& error) {{ emu_note(error.what()); }}"
+# Errors of launches stay in the library that made them: the runtime is linked into each.
+_BEFORE = """\
+#include <cstring>
+#include <exception>
+static char emu_noted[512];
+static void emu_note(const char* text) { std::strncpy(emu_noted, text, sizeof emu_noted - 1); }
+"""
+_BEHIND = """\
+extern "C" int emu_module_error() { return static_cast<int>(cudaGetLastError()); }
+extern "C" const char* emu_module_message() {
+    static char last[sizeof emu_noted];
+    std::memcpy(last, emu_noted, sizeof last);
+    emu_noted[0] = 0;
+    return last;
+}
+"""
 
 
 @dataclass
@@ -49,7 +66,7 @@ def find_nvcc() -> str | None:
     if found:
         return found
     roots = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
-    places = [Path(root) / "bin" / "nvcc" for root in [*roots, "/usr/local/cuda"] if root]
+    places = [Path(root) / "bin" / "nvcc" for root in [*roots, *USUAL] if root]
     for folder in map(Path, sys.path):
         places += sorted((folder / "nvidia").glob("*/bin/nvcc"))
     return next((str(place) for place in places if os.access(place, os.X_OK)), None)
@@ -72,18 +89,21 @@ def compile_check(path: str | os.PathLike[str], arch: str = "sm_80") -> list[Res
     files = read_files(Path(path))
     with kept.working_folder(kept.folder(None)) as work:
         _write(files, work)
-        command = [_nvcc(), *FLAGS, f"-arch={arch}", "-Xptxas", "-v", "-c", files.main, "-o", "unit.o"]
-        done = _run(command, work)
+        command = [_nvcc(), *FLAGS, f"-arch={arch}", "-Xptxas", "-v", "-c"]
+        done = _run([*command, files.main, "-o", "unit.o"], work)
         _check(done, files)
-        names = run([find_compiler().tool("c++filt")], work, text=done.output or ' ').output
+        names = run([find_compiler().tool("c++filt")], work, text=done.output or " ").output
         return resources(names)
 
 
-def build_nvcc(path: str | os.PathLike[str], *, arch: str = "native", cache: Path | None = None) -> Build:
+def build_nvcc(
+    path: str | os.PathLike[str], *, arch: str = "native", cache: Path | None = None
+) -> Build:
     """Build a kernel file for this machine's GPU, or find it built.
 
-    The library exports `emu_entry_NAME` and `emu_sizes_NAME` as an emulator's build does, and
-    `int emu_module_error()`: the library's last CUDA error, cleared.
+    The library exports `emu_entry_NAME` and `emu_sizes_NAME` as an emulator's build does;
+    `int emu_module_error()`: the library's last CUDA error, cleared; and
+    `const char* emu_module_message()`: what the host function threw, or "", cleared.
     """
     source = Path(path)
     files = read_files(source)
@@ -98,7 +118,8 @@ def build_nvcc(path: str | os.PathLike[str], *, arch: str = "native", cache: Pat
     with kept.working_folder(root) as work:
         entries = find_entries(files, work)
         _write(files, work)
-        (work / "unit.cu").write_text(f'#include "{files.main}"\n{thunks(entries, _PLAIN)}{_ERROR}')
+        text = f'{_BEFORE}#include "{files.main}"\n{thunks(entries, _PLAIN, _BODY)}{_BEHIND}'
+        (work / "unit.cu").write_text(text)
         library = "lib" + source.stem + ".so"
         done = _run([nvcc, *_shared(arch), "unit.cu", "-o", library], work)
         _check(done, files)
@@ -110,7 +131,9 @@ def build_nvcc(path: str | os.PathLike[str], *, arch: str = "native", cache: Pat
     return found
 
 
-def build_library(path: str | os.PathLike[str], *, arch: str = "native", cache: Path | None = None) -> Path:
+def build_library(
+    path: str | os.PathLike[str], *, arch: str = "native", cache: Path | None = None
+) -> Path:
     """A staff `.cu` file as a shared library, cached."""
     source = Path(path)
     root, nvcc = kept.folder(cache), _nvcc()
@@ -139,8 +162,10 @@ def _run(command: list[str], work: Path) -> Done:
     return run(command, work, seconds=SECONDS, memory=MEMORY)
 
 
-_ERROR_LINE = re.compile(r"^(?P<file>[^\s(]+)\((?P<line>\d+)\): (?:catastrophic )?error(?: #\S+)?: (?P<text>.*)$")
-_AT = re.compile(r"^\s+(?:instantiation of|.* at line (\d+)(?: of (\S+))?).*$")
+_ERROR_LINE = re.compile(
+    r"^(?P<file>[^\s(]+)\((?P<line>\d+)\): (?:catastrophic )?error(?: #\S+)?: (?P<text>.*)$"
+)
+_AT = re.compile(r"^\s+.* at line (\d+)(?: of (\S+))?")
 
 
 def _check(done: Done, files: Files) -> None:
