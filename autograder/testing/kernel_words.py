@@ -74,6 +74,7 @@ _TRY: dict[str, str] = {
     "launch from a kernel": "launch from the host function, one kernel after the other",
     "invalid launch": "1 to 1024 threads a block, at least one block; return before the launch when "
     "there is nothing to do",
+    "too many launches": "launch once over all the work, not once for each row or element",
     "step limit": _LOOP,
     "time limit": _LOOP,
     "recursion too deep": "a loop instead of the recursion",
