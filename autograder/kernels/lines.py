@@ -48,7 +48,7 @@ class LineTable:
 
 
 _CALL = re.compile(
-    r"^ +([0-9a-f]+):\t(?:call|bl|b)q? +[0-9a-f]+ <(?:__tsan|emu_|__ubsan|__wrap|__sanitizer)\w*[@>]", re.M
+    r"^ +([0-9a-f]+):\t(?:call|bl|b)q?\s+[0-9a-f]+ <(?:__tsan|emu_|__ubsan|__wrap|__sanitizer)\w*[@>]", re.M
 )
 _NEXT = re.compile(r"^ +([0-9a-f]+):", re.M)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 _FUNCTION = re.compile(r"^[0-9a-f]+ <([^>]+)>:$")
-_INSTRUCTION = re.compile(r"^ +([0-9a-f]+):\t(\S+)(?: +(.*))?$")
+_INSTRUCTION = re.compile(r"^ +([0-9a-f]+):\t(\S+)(?:\s+(.*))?$")
 _TARGET = re.compile(r"(?:^|[\s,])([0-9a-f]+) <")
 _ENDS = {"ret", "retq", "ud2", "hlt", "brk"}
 _ALWAYS = {"jmp", "jmpq", "b"}

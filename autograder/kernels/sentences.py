@@ -215,7 +215,10 @@ _SENTENCES: dict[str, Callable[[Fields], str]] = {
     "host pointer": _pointer(
         "memory that is not the device's: a host pointer, or one that was never set"
     ),
-    "host variable": _pointer("a variable of the host; a kernel sees __device__ variables only"),
+    "host variable": _pointer(
+        "a variable outside of functions: a kernel sees __device__ variables only, and a host "
+        "function keeps nothing from one call to the next"
+    ),
     "constant written": _pointer("a constant"),
     "null pointer": _pointer("through a null pointer"),
     "another thread's variable": _pointer("another thread's local variable"),
