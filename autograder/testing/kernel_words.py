@@ -75,6 +75,10 @@ _TRY: dict[str, str] = {
     "invalid launch": "1 to 1024 threads a block, at least one block; return before the launch when "
     "there is nothing to do",
     "too many launches": "launch once over all the work, not once for each row or element",
+    "copy with the host": "leave the data on the device: the caller brings and fetches arrays",
+    "out of memory": "smaller temporaries, or write into an array that is there already",
+    "host function in a kernel": "mark the function __device__, or call it before the launch",
+    "too much to watch": "fewer blocks with more work each, or less shared memory",
     "step limit": _LOOP,
     "time limit": _LOOP,
     "recursion too deep": "a loop instead of the recursion",
