@@ -14,7 +14,9 @@ struct Stack {
 
 constexpr std::size_t PAGE = 4096;
 constexpr std::size_t GUARD = 16 * PAGE;
-constexpr std::size_t THREAD_STACK = 64 * 1024;
+// A kernel's functions may use 64 kB of their thread's stack; below are the library's own frames.
+constexpr std::size_t LIBRARY_STACK = 16 * 1024;
+constexpr std::size_t THREAD_STACK = 64 * 1024 + LIBRARY_STACK;
 constexpr std::size_t HOST_STACK = 512 * 1024;
 
 // Maps a stack; {0, 0} when there is no memory.

@@ -104,9 +104,11 @@ void __tsan_write_range(void* a, std::size_t size) {
 void __tsan_func_entry(void*) {
     Thread* thread = current;
     if (!thread) return;
-    if (thread->depth == MAX_DEPTH) {
-        Diagnostic found = describe("recursion too deep", true, thread);
-        found.pc = pc_of(CALLER.pc);
+    const Caller from = CALLER;
+    const bool overflow = from.stack < thread->stack_low + LIBRARY_STACK;
+    if (overflow || thread->depth == MAX_DEPTH) {
+        Diagnostic found = describe(overflow ? "stack overflow" : "recursion too deep", true, thread);
+        found.pc = pc_of(from.pc);
         fail(found);
     }
     thread->frames[thread->depth++] = (Address)__builtin_frame_address(1);

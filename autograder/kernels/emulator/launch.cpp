@@ -63,6 +63,7 @@ bool grow(Context& context, unsigned count) {
 
 void begin_block(Context& context) {
     begin_block_memory(context);
+    context.at_collectives = 0;
     if (machine.options.instrumented) context.block_epoch = ++machine.epoch;
     const uint3 block = context.launch->block;
     for (unsigned i = 0; i < context.count; ++i) {
@@ -111,20 +112,25 @@ bool run_lanes(Context& context, unsigned warp) {
     const unsigned first = warp * WARP, last = std::min(context.count, first + WARP);
     bool any = false;
     for (;;) {
-        bool ran = false, spun = false;
+        bool ran = false, again = false, spun = false;
         for (unsigned i = first; i < last; ++i) {
             Thread* thread = context.threads[i];
             if (thread->state != State::Ready) continue;
             resume(context, thread);
             if (machine.stopping) return true;
             ran = true;
+            again |= thread->state == State::Ready;
             spun |= thread->yielded;
         }
         if (machine.options.counts) merge_events(context, warp, false);
-        bool completed = complete_collectives(context, warp);
-        if (!ran && !completed) completed = complete_active_mask(context, warp);
-        any |= ran || completed;
-        if (!ran && !completed) break;
+        if (context.at_collectives > 0) {
+            const bool completed = complete_collectives(context, warp) ||
+                                   (!again && complete_active_mask(context, warp));
+            again |= completed;
+            ran |= completed;
+        }
+        any |= ran;
+        if (!again) break;
         if (spun) return true;
     }
     if (any && machine.options.counts) merge_events(context, warp, true);

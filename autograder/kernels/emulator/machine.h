@@ -191,6 +191,7 @@ struct Context {
     void* scheduler = nullptr;  // stack pointer of what runs the fibers
     std::vector<Thread*> threads;
     unsigned count = 0;  // threads of the block
+    unsigned at_collectives = 0;  // of them, how many wait at a warp-wide operation
     std::vector<Event> streams[WARP];  // room for the events of the warp that runs
     const EmuLaunch* launch = nullptr;
     void (*body)(void*) = nullptr;

@@ -159,7 +159,9 @@ bool complete_collectives(Context& context, unsigned warp) {
         if (sync) join_clocks(lanes, count, request.mask & living);
         if (machine.options.instrumented) ++(sync ? context.record->warp_syncs : context.record->shuffles);
         for (unsigned j = 0; j < count; ++j) {
-            if (request.mask & living & (1u << j)) lanes[j]->state = State::Ready;
+            if (!(request.mask & living & (1u << j))) continue;
+            lanes[j]->state = State::Ready;
+            --context.at_collectives;
         }
         any = true;
     }
@@ -183,6 +185,7 @@ bool complete_active_mask(Context& context, unsigned warp) {
         if (!(group >> i & 1)) continue;
         lanes[i]->request.result = group;
         lanes[i]->state = State::Ready;
+        --context.at_collectives;
     }
     return group != 0;
 }
@@ -271,6 +274,7 @@ std::uint64_t wait_for_warp(Thread* thread, const WarpRequest& request) {
     }
     thread->request = request;
     thread->state = State::Collective;
+    ++thread->context->at_collectives;
     yield_thread();
     return thread->request.result;
 }
