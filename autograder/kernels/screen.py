@@ -18,6 +18,7 @@ from .vocabulary import (
     CALLS,
     DIRECTIVES,
     FIXED_NAMES,
+    HEADER_CALLS,
     FROM_HEADERS,
     INCLUDES,
     PRAGMAS,
@@ -127,6 +128,10 @@ def _word(tokens: Sequence[Token], index: int, after_macros: bool) -> None:
         refuse(WORDS[word])
     elif word in CALLS and behind == "(" and before not in (".", "->"):
         refuse(CALLS[word])
+    elif word == "__attribute":
+        refuse("write __attribute__")
+    elif word == "emu" and after_macros and not _is_header_call(tokens, index):
+        refuse("names like this belong to the emulator")
     elif word == "__attribute__":
         _attribute(tokens, index, after_macros)
     elif word.startswith("__builtin") and word not in BUILTINS:
@@ -135,6 +140,14 @@ def _word(tokens: Sequence[Token], index: int, after_macros: bool) -> None:
         refuse("use CUDA's atomic functions")
     elif RESERVED.match(word) and not (after_macros and word in FROM_HEADERS):
         refuse("names like this belong to the emulator")
+
+
+def _is_header_call(tokens: Sequence[Token], index: int) -> bool:
+    """Is it the `emu` of a call `::emu::name(` as the given headers' macros write it?"""
+    around = [token.text for token in tokens[max(0, index - 1) : index + 4]]
+    return len(around) == 5 and around[:3] == ["::", "emu", "::"] and (
+        around[3] in HEADER_CALLS and around[4] == "("
+    )  # fmt: skip
 
 
 def _attributes(tokens: Sequence[Token], start: int, end: int) -> None:

@@ -40,6 +40,10 @@ FROM_HEADERS = {
     *("emu", "emu_thread_index", "emu_block_index", "emu_block_dim", "emu_grid_dim", "emu_trap"),
     *("emu_not_implemented",),
 }
+# Functions of namespace emu that the given headers' macros call.
+HEADER_CALLS = set(
+    """cos_ exp10_ exp_ index log10_ log2_ log_ pow_ print sin_ sincos_ tan_ tanh_""".split()
+)
 # Names that no macro may have, besides those that begin as CUDA's or the language's own do.
 FIXED_NAMES = set(
     """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
