@@ -48,7 +48,7 @@ _WIDE = {
 }
 _SAVED = {"rbx", "r12", "r13", "r14", "r15"}
 _OPERAND = re.compile(
-    r"(?P<symbol>[A-Za-z_.$][\w.$]*(?:@\w+)?)?(?P<offset>[+-]?(?:0x[0-9a-f]+|\d+))?"
+    r"(?:(?P<ahead>-?\d+)\+)?(?P<symbol>[A-Za-z_.$][\w.$]*(?:@\w+)?)?(?P<offset>[+-]?(?:0x[0-9a-f]+|\d+))?"
     r"\((?P<base>%\w+)?(?:,\s*(?P<index>%\w+)(?:,\s*(?P<scale>[1248]))?)?\)"
 )
 _PREFIXES = {"rep", "repz", "repnz", "lock", "notrack", "bnd", "data16", "cs", "rep;"}
@@ -84,11 +84,13 @@ def register(name: str) -> str:
 
 def memory(text: str) -> Operand | None:
     """The memory operand that `text` is, or None."""
+    if re.fullmatch(r"-?(?:0x[0-9a-f]+|\d+)", text):  # a fixed address, of a null pointer as a rule
+        return Operand(text, "", int(text, 0), "", "", 1)
     found = _OPERAND.fullmatch(text)
     if not found:
         return None
     return Operand(
-        text, found["symbol"] or "", int(found["offset"] or "0", 0),
+        text, found["symbol"] or "", int(found["offset"] or "0", 0) + int(found["ahead"] or 0),
         (found["base"] or "").lstrip("%"), (found["index"] or "").lstrip("%"),
         int(found["scale"] or 1),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .toolchain import user_cache
+
+MOST = 400  # builds in a cache, of about 100 kB each
 
 
 def folder(given: Path | None) -> Path:
@@ -36,33 +39,60 @@ def working_folder(root: Path) -> Iterator[Path]:
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
     except OSError:
         work = Path(tempfile.mkdtemp(prefix="kernel-build-"))
-        _temporary.append(work)
+        _temporary.append((os.getpid(), work))
     try:
         yield work
     finally:
-        if work.exists() and work not in _temporary:
+        if work.exists() and not _is_temporary(work):
             shutil.rmtree(work, ignore_errors=True)
 
 
 # Folders of this process whose libraries may be in use; removed at its end.
-_temporary: list[Path] = []
+_temporary: list[tuple[int, Path]] = []
+
+
+def _is_temporary(work: Path) -> bool:
+    return any(path == work for _, path in _temporary)
 
 
 def keep(work: Path, root: Path, name: str) -> Path:
     """Move the finished build from `work` to its place, at once and whole; returns where it is."""
-    if work in _temporary:
+    if _is_temporary(work):
         return work
     target = root / name
     work.chmod(0o755)
     try:
         work.rename(target)
-    except OSError:
-        if not target.is_dir():  # another process was quicker
+    except OSError:  # another process was quicker
+        if not target.is_dir():
             raise
+    _drop_oldest(root)
     return target
 
 
+def discard(root: Path, name: str) -> None:
+    """Drop a build that can't be read, if one lies there."""
+    with contextlib.suppress(OSError):
+        aside = root / f".old-{os.urandom(8).hex()}"
+        (root / name).rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _drop_oldest(root: Path) -> None:
+    """Keep the newest MOST builds, and what other processes are building."""
+    with contextlib.suppress(OSError):
+        finished = [path for path in root.iterdir() if not path.name.startswith(".")]
+        finished.sort(key=lambda path: path.stat().st_mtime)
+        for path in finished[: max(0, len(finished) - MOST)]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def clean() -> None:
-    """Remove the temporary builds of this process."""
+    """Remove the temporary builds of this process, not those of one that it was forked from."""
     while _temporary:
-        shutil.rmtree(_temporary.pop(), ignore_errors=True)
+        pid, path = _temporary.pop()
+        if pid == os.getpid():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+atexit.register(clean)

@@ -22,6 +22,7 @@ from .preprocessed import own_tokens
 from .process import run
 from .rewrite import device_variables, launches, shared_variables
 from .screen import words
+from .vocabulary import PRAGMAS
 from .tokens import Token
 from .toolchain import HARNESS, Compiler, find_compiler, runtime_folder
 
@@ -80,6 +81,7 @@ def build(
     found = load(root / name, source, instrumented)
     if found is not None:
         return found
+    kept.discard(root, name)
     with kept.working_folder(root) as work:
         _build(files, work, chosen, options, instrumented)
         place = kept.keep(work, root, name)
@@ -93,6 +95,8 @@ def load(folder: Path, source: Path, instrumented: bool) -> Build | None:
     try:
         data = json.loads((folder / "build.json").read_text())
     except (OSError, ValueError):
+        return None
+    if not (folder / data["library"]).is_file():
         return None
     found = {
         name: Entry(e["name"], e["line"], [Parameter(**p) for p in e["parameters"]], e["file"])
@@ -132,7 +136,7 @@ def _build(
     """Everything between the student's text and `build.json` in `work`."""
     runtime = runtime_folder(compiler)
     expanded, tokens = preprocess(files, work, compiler, options, runtime)
-    found = entry_points(files, tokens)
+    found = entries(tokens, files.c_kernels)
     kernels = None if files.macro_kernels else files.kernels
     text = apply(expanded, [*launches(tokens, kernels), *shared_variables(tokens)])
     (work / "unit.ii").write_text(f'{text}\n# 1 "entries"\n{thunks(found)}')
@@ -143,6 +147,7 @@ def _build(
         (work / "unit.s").write_text(text)
         command = [compiler.path, "-x", "assembler", "unit.s"]
     _compile([*command, "-c", "-o", "unit.o"], files, work)
+    require_entries(files, found)
     places = {token.text: (token.file, token.line) for token in reversed(tokens)}
     fence.Fence(
         work / "unit.o", compiler, files.main,
@@ -187,17 +192,16 @@ def preprocess(
     tokens, directives = own_tokens(text, files.own)
     words(tokens, after_macros=True)
     for directive in directives:
-        if directive.name != "pragma":
-            raise refusal(directive.file, directive.line, f"#{directive.name} made by a macro")
+        first = directive.tokens[0].text if directive.tokens else ""
+        if directive.name != "pragma" or not PRAGMAS.fullmatch(first):
+            raise refusal(directive.file, directive.line, f"#{directive.name} {first} made by a macro")
     return text, tokens
 
 
-def entry_points(files: Files, tokens: Sequence[Token]) -> dict[str, Entry]:
-    """The file's entry points; BuildError if it has none."""
-    found = entries(tokens, files.kernels)
+def require_entries(files: Files, found: dict[str, Entry]) -> None:
+    """BuildError if the file has no entry point. Asked late: a compiler's errors tell more."""
     if not found:
         raise BuildError(f'{files.main} has no entry point: extern "C" void name(…) {{ … }}')
-    return found
 
 
 def find_entries(files: Files, work: Path) -> dict[str, Entry]:
@@ -205,7 +209,7 @@ def find_entries(files: Files, work: Path) -> dict[str, Entry]:
     compiler = find_compiler()
     options = flags.compile_flags(compiler, False, "-O2")
     _, tokens = preprocess(files, work, compiler, options, runtime_folder(compiler))
-    return entry_points(files, tokens)
+    return entries(tokens, files.c_kernels)
 
 
 def fill_sizes(elf: Elf, found: dict[str, Entry]) -> None:

@@ -15,6 +15,7 @@ from .scopes import scopes
 from .tokens import Token, matching, split
 
 _WORDS = {"signed", "unsigned", "short", "long", "int", "char", "float", "double", "bool", "void"}
+_QUALIFIERS = {"const", "volatile", "struct", "__restrict", "__restrict__"}
 # In bytes, where every platform that is built for agrees.
 _SIZES = {
     **{"bool": 1, "char": 1, "signed char": 1, "unsigned char": 1, "int8_t": 1, "uint8_t": 1},
@@ -101,14 +102,12 @@ def _parameter(function: Token, tokens: Sequence[Token], number: int) -> Paramet
                       "pointers, numbers and structs by value")  # fmt: skip
     name = f"argument{number}"
     types = _WORDS | set(_SIZES)
-    if len(words) > 1 and words[-1][-1].isalnum() or words[-1].endswith("_"):
-        if words[-1] not in types and words[-2] != "::":
+    before = [word for word in words[:-1] if word not in _QUALIFIERS]
+    if before and before[-1] != "::" and tokens[len(words) - 1].kind == "name":
+        if words[-1] not in types | _QUALIFIERS:
             name, words = words[-1], words[:-1]
-    base, stars = [], 0
-    for word in words:
-        stars += word == "*"
-        if word not in ("*", "const", "volatile", "struct", "__restrict", "__restrict__"):
-            base.append(word)
+    stars = words.count("*")
+    base = [word for word in words if word not in _QUALIFIERS | {"*"}]
     if stars > 1:
         raise refusal(function.file, function.line, f"{where}: a pointer to a pointer can't be "
                       "passed")  # fmt: skip

@@ -46,6 +46,7 @@ BY_POINTER = (
     "a call through a pointer (function pointer or virtual function) can't be checked: call the "
     "function by its name"
 )
+MOST_MEMORY = 64 << 20
 Place = tuple[str, int]
 
 
@@ -71,6 +72,8 @@ class Fence:
             self._symbol(symbol)
         for section in self.elf.sections:
             self._section(section)
+        if sum(s.size for s in self.elf.sections if s.flags & ALLOC) > MOST_MEMORY:
+            self._refuse("all variables together may have 64 MB")
         self._constructors()
 
     def _refuse(self, text: str, place: Place | None = None) -> NoReturn:

@@ -11,6 +11,7 @@ from .edits import Edit
 from .errors import BuildError, refusal
 from .messages import PLAIN_NAME
 from .screen import included, macros, screen
+from .scopes import scopes, statement_start
 from .tokens import Source, tokenize
 from .toolchain import NOT_IMPLEMENTED
 from .vocabulary import INCLUDES
@@ -22,8 +23,8 @@ MOST_FILES = 20
 class Files:
     """The file to build and what it includes of its folder, by name; `given` are not a student's.
 
-    headers: the given headers that they include. kernels: names of `__global__` functions;
-    macro_kernels: macros may make more of them.
+    headers: the given headers that they include. kernels: names of `__global__` functions, c_kernels
+    of those with C linkage; macro_kernels: macros may make more of them.
     """
 
     main: str
@@ -31,6 +32,7 @@ class Files:
     given: set[str] = field(default_factory=set)
     headers: set[str] = field(default_factory=set)
     kernels: set[str] = field(default_factory=set)
+    c_kernels: set[str] = field(default_factory=set)
     macro_kernels: bool = False
 
     @property
@@ -106,6 +108,7 @@ def _find_kernels(files: Files, source: Source) -> None:
     if any(t.text == "__global__" for directive in source.directives for t in directive.tokens):
         files.macro_kernels = True
     tokens = source.tokens
+    kinds = scopes(tokens, strict=False)
     for index, token in enumerate(tokens):
         if token.text != "__global__":
             continue
@@ -115,4 +118,7 @@ def _find_kernels(files: Files, source: Source) -> None:
                 break
             if tokens[at + 1].text == "(" and word.kind == "name" and word.text[:2] != "__":
                 files.kernels.add(word.text)
+                head = [t.text for t in tokens[statement_start(tokens, index) : at]]
+                if kinds[index] == "extern" or '"C"' in head:
+                    files.c_kernels.add(word.text)
                 break

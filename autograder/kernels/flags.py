@@ -14,7 +14,7 @@ _ALWAYS = (
     *("-fno-jump-tables", "-fno-strict-aliasing", "-ffp-contract=off", "-fvisibility=hidden"),
     # A null pointer or an endless loop is to be met at run time, not to be optimised away.
     *("-fno-delete-null-pointer-checks", "-fno-finite-loops", "-fstack-clash-protection"),
-    *("-fno-stack-protector", "-DLLM_SYSTEMS_EMULATOR", "-w", "-Werror=vla"),
+    *("-fno-stack-protector", "-DLLM_SYSTEMS_EMULATOR", "-Werror=vla"),
     # sincos(x, &s, &c), into which compilers merge the two, writes through pointers.
     *("-fno-builtin-sin", "-fno-builtin-cos", "-fno-builtin-sinf", "-fno-builtin-cosf"),
 )

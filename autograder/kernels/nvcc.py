@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import cache as kept
 from . import messages
-from .compile import Build, Files, find_entries, fill_sizes, load, read_files, save
+from .compile import Build, Files, find_entries, fill_sizes, load, read_files, require_entries, save
 from .elf import Elf
 from .entries import thunks
 from .errors import BuildError
@@ -115,6 +115,7 @@ def build_nvcc(
     found = load(root / name, source, False)
     if found is not None:
         return found
+    kept.discard(root, name)
     with kept.working_folder(root) as work:
         entries = find_entries(files, work)
         _write(files, work)
@@ -123,6 +124,7 @@ def build_nvcc(
         library = "lib" + source.stem + ".so"
         done = _run([nvcc, *_shared(arch), "unit.cu", "-o", library], work)
         _check(done, files)
+        require_entries(files, entries)
         fill_sizes(Elf(work / library), entries)
         save(work, library, entries, LineTable(), [])
         place = kept.keep(work, root, name)

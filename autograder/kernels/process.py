@@ -43,13 +43,14 @@ def _limit(memory: int, seconds: float) -> None:
 
 
 def run(
-    command: Sequence[str], folder: Path, *, seconds: float = SECONDS, memory: int = MEMORY,
-    text: str = "", most: int = OUTPUT,
+    command: Sequence[str], folder: Path, *, seconds: float | None = None,
+    memory: int | None = None, text: str = "", most: int = OUTPUT,
 ) -> Done:  # fmt: skip
     """Run a program in `folder` with `text` as its input; its output and errors come together.
 
-    most: bytes of output that are read.
+    seconds, memory: limits, if not the usual ones; most: bytes of output that are read.
     """
+    seconds, memory = seconds or SECONDS, memory or MEMORY
     with open(folder / ".output", "w+b") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environment(folder), 

@@ -35,7 +35,8 @@ def device_variables(source: Source) -> list[Edit]:
     A constant stays where it is: it can't change, and one section can't hold both kinds.
     """
     tokens, edits = source.tokens, []
-    kinds = scopes(tokens) if any(token.text in _DEVICE for token in tokens) else []
+    here = any(token.text in _DEVICE for token in tokens)
+    kinds = scopes(tokens, strict=False) if here else []
     done = -1
     for index, token in enumerate(tokens):
         if token.text not in _DEVICE or index <= done:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .errors import refusal
+from .errors import BuildError, refusal
 from .tokens import Token, matching, matching_angle
 
 
-def scopes(tokens: Sequence[Token]) -> list[str]:
+def scopes(tokens: Sequence[Token], *, strict: bool = True) -> list[str]:
     """For each token the kind of its innermost scope.
 
     Kinds: "file" (also inside of a namespace), "extern" (in `extern "C" { }`), "class", "enum" and
     "block" (function bodies, statements, initialisers). An opening brace has the scope outside.
+    strict: braces must match; without it, of a file with #if, the kinds are the best guess.
     """
     kinds: list[str] = []
     stack = ["file"]
     start = 0  # of the statement
     for index, token in enumerate(tokens):
         if token.kind == "operator" and token.text == "}":
-            if len(stack) == 1:
+            if len(stack) == 1 and strict:
                 raise refusal(token.file, token.line, "this } closes nothing")
-            stack.pop()
+            stack[1:] = stack[1:-1]
         kinds.append(stack[-1])
         if token.kind != "operator":
             continue
@@ -29,7 +30,7 @@ def scopes(tokens: Sequence[Token]) -> list[str]:
             stack.append(_kind(tokens[start:index], stack[-1]))
         if token.text in ("{", "}", ";"):
             start = index + 1
-    if len(stack) > 1:
+    if len(stack) > 1 and strict:
         raise refusal(tokens[-1].file, tokens[-1].line, "a { of this file is never closed")
     return kinds
 
@@ -48,7 +49,7 @@ def _kind(before: Sequence[Token], outside: str) -> str:
         elif before[index].text in ("(", "["):
             try:
                 index = matching(before, index)
-            except Exception:
+            except BuildError:
                 return "block"  # an initialiser in an argument
         else:
             words.append(before[index].text)

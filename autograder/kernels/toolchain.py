@@ -24,7 +24,8 @@ INCLUDE = SOURCES / "include"
 # Of this package, what decides how a kernel file is built.
 _BUILD_SIDE = (
     *("assembly", "compile", "edits", "elf", "entries", "fence", "files", "flags", "guard", "lines"),
-    *("messages", "preprocessed", "rewrite", "scopes", "screen", "tokens", "toolchain", "vocabulary"),
+    *("messages", "order", "preprocessed", "process", "rewrite", "scopes", "screen", "tokens"),
+    *("toolchain", "vocabulary"),
 )
 
 
@@ -85,10 +86,15 @@ def _examine(path: str, changed: int, size: int) -> Compiler:
     machine = subprocess.run(
         [path, "-dumpmachine"], capture_output=True, text=True, env=environment()
     ).stdout.strip()
-    base = os.path.basename(path)
-    found = re.match(r"(.+-)(?:g\+\+|clang\+\+|c\+\+|gcc)(?:-[\d.]+)?$", base)
-    prefix = found.group(1) if found else ""
-    return Compiler(path, kind, machine, prefix, shown.stdout.partition("\n")[0])
+    version = shown.stdout.partition("\n")[0]
+    return Compiler(path, kind, machine, binutils_prefix(path), version)
+
+
+def binutils_prefix(compiler: str) -> str:
+    """What the names of a cross compiler's binutils begin with: `aarch64-linux-gnu-`, or ""."""
+    name = os.path.basename(compiler)
+    found = re.match(r"(.+-)(?:g\+\+|clang\+\+|c\+\+|gcc)(?:-[\d.]+)?$", name)
+    return found.group(1) if found else ""
 
 
 def environment(temporary: Path | None = None) -> dict[str, str]:
@@ -103,6 +109,7 @@ _LIBRARY_FLAGS = (
     *("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-pthread", "-fno-omit-frame-pointer"),
     *("-ffp-contract=off", "-Wl,-Bsymbolic,-z,defs,-z,relro,-z,now,-z,noexecstack"),
 )
+MOST_LIBRARIES = 12
 _SECTIONS = """\
 #define WEAK __attribute__((weak, visibility("hidden")))
 extern "C" {
@@ -177,9 +184,17 @@ def _build_runtime(compiler: Compiler, root: Path, name: str) -> Path:
         except OSError:
             if not _trusted(root / name):
                 raise
+        _drop_oldest(root)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return root / name
+
+
+def _drop_oldest(root: Path) -> None:
+    """Keep a few libraries: of each compiler, and of the version before."""
+    finished = sorted(root.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime)
+    for path in finished[:-MOST_LIBRARIES]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _run(command: Sequence[str], folder: Path) -> None:

@@ -210,6 +210,8 @@ COVERED = {
     "leaq table(%rip), %rdi; call __tsan_read4; leaq table(%rip), %rbx; movl (%rbx), %ecx": True,
     "leaq table(%rip), %rdi; call __tsan_read4; leaq other(%rip), %rbx; movl (%rbx), %ecx": False,
     "movq %rbx, %rdi; call __tsan_read4; idivl (%rbx)": True,
+    "xorl %edi, %edi; call __tsan_read4; movl 0, %eax": True,
+    "xorl %edi, %edi; call __tsan_read4; movl 4, %eax": False,
     "movq %rbx, %rdi; call __tsan_read4; cmpl $3, (%rbx)": True,
     "movq %rbx, %rdi; call __tsan_read4; movzbl 3(%rbx), %eax": True,
     "movq %rbx, %rdi; call __tsan_read4; movups (%rbx), %xmm0": False,
@@ -255,6 +257,8 @@ GUARDS = {
     "movl %eax, x(%rip)": 0,
     "movl %eax, x+4(%rip)": 0,
     "movl %eax, x+8(%rip)": 1,
+    "movl %eax, 4+x(%rip)": 0,
+    "movl %eax, 8+x(%rip)": 1,
     "movl %eax, y(%rip)": 1,
     "movss .LC0(%rip), %xmm0": 0,
     "movl %eax, .LC0(%rip)": 1,
@@ -263,6 +267,7 @@ GUARDS = {
     "rep movsq": 2,
     "pushq (%rcx)": 1,
     "cmpb $0, (%rcx)": 1,
+    "movl 0, %eax": 1,
 }
 
 

@@ -255,6 +255,10 @@ PARAMETERS = {
     "space::Layout l_": ("l_", "space::Layout", False, False, "space::Layout", 0),
     "Pair<int, float> p": ("p", "Pair<int, float>", False, False, "Pair<int,float>", 0),
     "bool b = true": ("b", "bool", False, False, "bool", 1),
+    "const Pair": ("argument1", "const Pair", False, True, "Pair", 0),
+    "struct Pair": ("argument1", "struct Pair", False, False, "Pair", 0),
+    "space::Pair": ("argument1", "space::Pair", False, False, "space::Pair", 0),
+    "Pair*": ("argument1", "Pair*", True, False, "Pair", 8),
     "int": ("argument1", "int", False, False, "int", 4),
     "const __half* x": ("x", "const __half*", True, True, "__half", 8),
 }

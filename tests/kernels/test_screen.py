@@ -175,6 +175,22 @@ def test_included_files_are_screened_too_and_know_each_others_macros(tmp_path):
         read_files(tmp_path / "k.cu")
 
 
+def test_kernels_with_c_linkage_are_told_apart_from_entry_points(tmp_path):
+    (tmp_path / "k.cu").write_text("""
+#if 1
+void odd() {
+#else
+void odd(int) {
+#endif
+}
+namespace n { __global__ void f(int n); template <class T> __global__ void t(T x) {} }
+extern "C" __global__ void __launch_bounds__(3) g() {}
+extern "C" { static __global__ void h() {} }
+""")
+    files = read_files(tmp_path / "k.cu")
+    assert files.kernels == {"f", "g", "h", "t"} and files.c_kernels == {"g", "h"}
+
+
 def test_a_macro_can_make_kernels(tmp_path):
     (tmp_path / "k.cu").write_text("#define KERNEL(name) __global__ void name()\n")
     assert read_files(tmp_path / "k.cu").macro_kernels
