@@ -114,11 +114,17 @@ def _run(command: list[str], root: Path, environment: dict[str, str]) -> None:
         )
 
 
-def spying(assignment: Assignment, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """`files` with a first one that tries, at import, to read what is not a submission's."""
-    name = next(file for file in assignment.files if file.endswith(".py"))
+def spying(assignment: Assignment, files: Mapping[str, bytes]) -> tuple[dict[str, bytes], str]:
+    """`files` with a first one that tries to read what is not a submission's, and what shows that
+    it ran and could not: a module at its import, a kernel file when it is compiled."""
     paths = [f"{ROOT_MARK}/source/{assignment.name}/hidden", f"{ROOT_MARK}/submission_metadata.json"]
-    return {**files, name: SPY.format(paths=paths).encode()}
+    name = next((file for file in assignment.files if file.endswith(".py")), None)
+    if name is not None:
+        spy = SPY.format(paths=paths).encode()
+        return {**files, name: spy}, "spy: PermissionError PermissionError"
+    name = assignment.files[0]
+    includes = "".join(f'#include "{path}"\n' for path in paths).encode()
+    return {**files, name: includes + files[name]}, "a kernel file may include files of its own folder"
 
 
 def rehearse_all(assignment: Assignment, bundle: Path, *, full_setup: bool) -> Iterator[str]:
@@ -134,8 +140,8 @@ def rehearse_all(assignment: Assignment, bundle: Path, *, full_setup: bool) -> I
     if results.score != 0.0:
         raise RehearsalError(f"the stub scores {results.score}")
     yield "stub 0.0, results.json valid"
-    results = rehearse(assignment, bundle, spying(assignment, reference), full_setup=False)
-    text = results.model_dump_json()
-    if "spy: PermissionError PermissionError" not in text or "spy: READ" in text:
+    files, refused = spying(assignment, reference)
+    text = rehearse(assignment, bundle, files, full_setup=False).model_dump_json()
+    if refused not in text or "spy: READ" in text:
         raise RehearsalError(f"a submission could read what it must not, or did not run:\n{text}")
     yield "hidden tests and submission_metadata.json: unreadable to the submission"
