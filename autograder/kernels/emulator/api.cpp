@@ -167,6 +167,7 @@ int emu_call(int module, void* entry, void** arguments, const std::size_t* sizes
     machine.unfinished.clear();
     entry_point = reinterpret_cast<void (*)(void**)>(entry);
     pack_arguments(arguments, sizes, count);
+    begin_call_memory();
     host.state = State::Ready;
     host.depth = 0;
     host.steps = 0;
@@ -178,6 +179,7 @@ int emu_call(int module, void* entry, void** arguments, const std::size_t* sizes
     current = nullptr;
     stop_watch();
     forget_blocks();
+    end_call_memory();
     machine.module = -1;
     return machine.last_error;
 }

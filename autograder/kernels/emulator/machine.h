@@ -84,6 +84,7 @@ struct Thread {
 struct Allocation {
     Address begin, end;
     bool live;
+    int origin;  // the number of the freed one whose place it took; -1 for a new place
 };
 
 struct SharedVariable {
@@ -248,6 +249,8 @@ void access_from_library(Address address, unsigned size, Access access, const Ca
 void write_bytes_valid(Address begin, std::size_t size);
 void describe_place(Diagnostic& found, const Thread* thread, const Place& place);
 void begin_block_memory(Context& context);
+void begin_call_memory();
+void end_call_memory();
 
 inline std::uint32_t pc_of(const void* return_address) {
     return static_cast<std::uint32_t>(reinterpret_cast<Address>(return_address) - machine.code_base);

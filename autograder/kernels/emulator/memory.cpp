@@ -15,7 +15,7 @@ thread_local Thread* current __attribute__((tls_model("initial-exec"))) = nullpt
 namespace {
 
 constexpr std::size_t GRANULE = 256;
-constexpr std::size_t MAX_ALLOCATIONS = 1'000'000;
+constexpr std::size_t MAX_ALLOCATIONS = 100'000;  // of one call
 
 bool owns(const Module::Segment& segment, Address address, unsigned size) {
     return address >= segment.begin && address + size <= segment.end;
@@ -255,7 +255,47 @@ void* declare(const void* site, std::size_t size, std::size_t align, const char*
     return context.shared + add_variable(context, site, name, line, size, align).offset;
 }
 
+std::size_t allocations_before = 0, used_before = 0;  // the call that runs now
+
+std::size_t whole_size(const Allocation& memory) {
+    return (memory.end - memory.begin + GRANULE - 1) / GRANULE * GRANULE;
+}
+
+void own(const Allocation& memory, std::uint32_t number) {
+    const std::size_t granule = (memory.begin - machine.arena) / GRANULE;
+    std::fill_n(machine.owner.begin() + static_cast<std::ptrdiff_t>(granule),
+                whole_size(memory) / GRANULE, number);
+}
+
 }  // namespace
+
+void begin_call_memory() {
+    allocations_before = machine.allocations.size();
+    used_before = machine.arena_used;
+}
+
+// A call keeps no memory: what it made and did not give back is given back, and all is as before.
+void end_call_memory() {
+    for (auto& [size, numbers] : machine.freed) {
+        numbers.erase(std::remove_if(numbers.begin(), numbers.end(),
+                                     [](int n) { return static_cast<std::size_t>(n) >= allocations_before; }),
+                      numbers.end());
+    }
+    for (std::size_t number = machine.allocations.size(); number-- > allocations_before;) {
+        const Allocation& memory = machine.allocations[number];
+        if (memory.live) --machine.live;
+        if (memory.origin < 0) {
+            own(memory, 0);
+        } else if (static_cast<std::size_t>(memory.origin) < allocations_before) {
+            own(memory, static_cast<std::uint32_t>(memory.origin) + 1);
+            machine.freed[whole_size(memory)].push_back(memory.origin);
+        }
+    }
+    machine.allocations.erase(machine.allocations.begin() + static_cast<std::ptrdiff_t>(allocations_before),
+                              machine.allocations.end());
+    machine.arena_used = used_before;
+}
+
 }  // namespace emu
 
 using namespace emu;
@@ -277,12 +317,16 @@ extern "C" int emu_malloc(void** pointer, std::size_t size) {
     *pointer = nullptr;
     if (current) host_only("cudaMalloc");
     if (size == 0) return 0;
-    if (machine.allocations.size() >= MAX_ALLOCATIONS) return machine.last_error = 2;
+    if (current && machine.allocations.size() >= allocations_before + MAX_ALLOCATIONS) {
+        return machine.last_error = 2;
+    }
     std::size_t whole = (size + GRANULE - 1) / GRANULE * GRANULE;
     Address begin = 0;
+    int origin = -1;
     auto old = machine.freed.find(whole);
     if (old != machine.freed.end() && !old->second.empty()) {
-        begin = machine.allocations[static_cast<std::size_t>(old->second.back())].begin;
+        origin = old->second.back();
+        begin = machine.allocations[static_cast<std::size_t>(origin)].begin;
         old->second.pop_back();
     } else {
         if (size > machine.arena_size || machine.arena_used + whole + GRANULE > machine.arena_size) {
@@ -291,7 +335,7 @@ extern "C" int emu_malloc(void** pointer, std::size_t size) {
         begin = machine.arena + machine.arena_used;
         machine.arena_used += whole + GRANULE;  // the gap behind belongs to nobody
     }
-    machine.allocations.push_back({begin, begin + size, true});
+    machine.allocations.push_back({begin, begin + size, true, origin});
     ++machine.live;
     auto number = static_cast<std::uint32_t>(machine.allocations.size());
     std::size_t granule = (begin - machine.arena) / GRANULE;

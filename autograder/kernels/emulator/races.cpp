@@ -46,8 +46,13 @@ constexpr std::size_t MAX_BYTE_CELLS = 1 << 20;
 constexpr std::size_t MAX_RELEASED = 1 << 22;
 std::size_t pages = 0, released_entries = 0;
 
-// What was released, by block: all that it did before its release with that stamp. In order.
-using Released = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
+// A release by a thread: of what it did before that stamp, and of what its block did before the
+// barrier that it had passed last.
+struct Release {
+    std::uint32_t thread, epoch, stamp;
+    bool operator<(const Release& other) const { return thread < other.thread; }
+};
+using Released = std::vector<Release>;  // in order, one for each thread
 Released acquired;  // by the block that runs
 std::unordered_map<Address, Released> released;
 std::uint32_t stamp = 0;
@@ -98,9 +103,13 @@ bool ordered(const Entry& entry, const Thread* thread, std::uint32_t self, Space
     const Context& context = *thread->context;
     if (entry.epoch < context.block_epoch) {  // another block of this launch
         if (space == Space::Shared) return true;
-        const std::pair<std::uint32_t, std::uint32_t> block{entry.thread / context.count, 0};
-        const auto found = std::lower_bound(acquired.begin(), acquired.end(), block);
-        return found != acquired.end() && found->first == block.first && entry.stamp < found->second;
+        const std::uint32_t first = entry.thread / context.count * context.count;
+        auto place = std::lower_bound(acquired.begin(), acquired.end(), Release{first, 0, 0});
+        for (; place != acquired.end() && place->thread < first + context.count; ++place) {
+            if (entry.epoch < place->epoch) return true;
+            if (place->thread == entry.thread && entry.stamp < place->stamp) return true;
+        }
+        return false;
     }
     if (entry.epoch < machine.epoch) return true;
     const std::uint32_t other = entry.thread % context.count;
@@ -220,15 +229,15 @@ void begin_launch_races() {
     pending.active = false;
 }
 
-// Joins two lists; of a block that is in both, the later release.
+// Joins two lists; of a thread that is in both, the later release.
 static Released joined(const Released& a, const Released& b) {
     Released both;
     both.reserve(a.size() + b.size());
     std::merge(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
     Released kept;
-    for (const auto& entry : both) {  // stamps of a block ascend
-        if (!kept.empty() && kept.back().first == entry.first) kept.back() = entry;
-        else kept.push_back(entry);
+    for (const Release& entry : both) {
+        if (kept.empty() || kept.back().thread != entry.thread) kept.push_back(entry);
+        else if (kept.back().stamp < entry.stamp) kept.back() = entry;
     }
     return kept;
 }
@@ -244,7 +253,8 @@ void release_acquire(Thread* thread, Address address) {
     released_entries -= there.size();
     if (!there.empty()) acquired = joined(acquired, there);
     if (thread->fenced) {
-        const Released own{{static_cast<std::uint32_t>(context.block_linear), ++stamp}};
+        const auto self = static_cast<std::uint32_t>(context.block_linear) * context.count + thread->linear;
+        const Released own{{self, machine.epoch, ++stamp}};
         there = joined(joined(there, acquired), own);
     }
     released_entries += there.size();
