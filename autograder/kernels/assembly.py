@@ -46,6 +46,7 @@ _WIDE = {
     **{f"{name}l": f"r{name}" for name in ("si", "di", "bp", "sp")},
     **{f"r{n}{suffix}": f"r{n}" for n in range(8, 16) for suffix in "dwb"},
 }
+_ADDRESSES = {"", "rip", *_WIDE.values()}
 _SAVED = {"rbx", "r12", "r13", "r14", "r15"}
 _OPERAND = re.compile(
     r"(?:(?P<ahead>-?\d+)\+)?(?P<symbol>[A-Za-z_.$][\w.$]*(?:@\w+)?)?(?P<offset>[+-]?(?:0x[0-9a-f]+|\d+))?"
@@ -57,6 +58,8 @@ _PREFIXES = {"rep", "repz", "repnz", "lock", "notrack", "bnd", "data16", "cs", "
 def parse(line: str) -> Instruction | None:
     """The instruction on a line, or None for labels, directives and comments."""
     text = line.partition("#")[0].strip().replace("\t", " ")
+    if re.match(r"[\w.$]+: *[^ ]", text) and '"' not in text:
+        raise BuildError("the compiler put an instruction behind a label, which is not taken")
     if not text or text.startswith(".") or text.endswith(":"):
         return None
     name, _, rest = text.partition(" ")
@@ -98,7 +101,10 @@ def memory(text: str) -> Operand | None:
 
 # ---- the operands that an instruction reads or writes
 
-_READS_ONLY = re.compile(r"cmp[bwlq]$|test[bwlq]$|u?comis[sd]$|bt[wlq]?$|push[wq]?$|ptest$")
+_READS_ONLY = re.compile(
+    r"cmp[bwlq]$|test[bwlq]$|u?comis[sd]$|bt[wlq]?$|push[wq]?$|ptest$|"
+    r"fi?(?:ld|add|sub|mul|div|com)\w*$"
+)
 _MULTIPLIES = re.compile(r"i?(?:mul|div)[bwlq]$")
 _NO_ACCESS = re.compile(r"lea[wlq]$|(?:data16 |cs )*nop\w?$|prefetch")
 _BYTES = (
@@ -132,10 +138,10 @@ def accesses(instruction: Instruction) -> Iterator[tuple[Operand, bool]]:
         return
     for index, text in enumerate(operands):
         place = memory(text)
-        if place is not None:
+        if place is not None and {place.base, place.index} <= _ADDRESSES:
             last = index == len(operands) - 1
             yield place, last and not only_reads(instruction)
-        elif not re.fullmatch(r"%\w+|\$.*", text) and not JUMP.match(name):
+        elif place is not None or not re.fullmatch(r"%\w+|\$.*", text) and not JUMP.match(name):
             raise BuildError(f"the compiler made an instruction that is not taken: {name} {text}")
 
 
@@ -161,8 +167,8 @@ class State:
         """The value of a register."""
         full = register(name)
         if full == "rbp":
-            return self.unknown("rbp")
-        if full == "rsp" or full.startswith("xmm"):
+            return self.unknown(("register", "rbp"))
+        if full == "rsp" or full.startswith("xmm") or re.fullmatch("%?[abcd]h", name):
             return self.unknown()
         if full not in self.registers:
             self.registers[full] = self.unknown()
@@ -173,13 +179,13 @@ class State:
         if not text.startswith("$"):
             return self.of(text)
         number = re.fullmatch(r"\$(-?\d+|0x[0-9a-f]+)", text)
-        return constant(int(number[1], 0)) if number else self.unknown(text)
+        return constant(int(number[1], 0)) if number else self.unknown(("immediate", text))
 
     def address(self, operand: Operand) -> Value:
         """The address that a memory operand means."""
         value = constant(operand.offset)
         if operand.symbol:
-            value = add(value, self.unknown(operand.symbol))
+            value = add(value, self.unknown(("symbol", operand.symbol)))
         if operand.base and operand.base != "rip":
             value = add(value, self.of(operand.base))
         if operand.index:
@@ -290,6 +296,8 @@ def _store(state: State, instruction: Instruction, place: Operand) -> None:
         state.slots[place.offset, size] = state.read(operands[0])
 
 
+# Calls that can't change the caller's frame; memcpy, which may get its address, is none of them.
+_HARMLESS = re.compile(r"__tsan_|__sanitizer_|__ubsan_|emu_(?:thread|block|grid)_|emu_lane$")
 HOOK = re.compile(r"__tsan_(?:unaligned_)?(?:volatile_)?(read|write)(1|2|4|8|16|_range)$")
 
 
@@ -306,7 +314,7 @@ def after_call(state: State, name: str, own: bool) -> None:
     for changed in list(state.registers):
         if own or changed not in _SAVED:
             del state.registers[changed]
-    if own:
+    if own or not _HARMLESS.match(name):
         state.slots.clear()
 
 

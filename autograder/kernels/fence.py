@@ -18,7 +18,7 @@ from .process import LISTING, run
 from .toolchain import INCLUDE, Compiler
 
 # Mathematics that reads and writes nothing but its arguments and errno.
-_MATH = """acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 exp10
+_MATH = """abs labs llabs acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 exp10
 expm1 fabs fdim floor fma fmax fmin fmod hypot ilogb j0 j1 jn ldexp lgamma llrint llround log log10
 log1p log2 logb lrint lround nearbyint nextafter pow remainder rint round scalbln scalbn sin sinh sqrt
 tan tanh tgamma trunc y0 y1 yn""".split()
@@ -34,6 +34,8 @@ _LINKER = {"_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_DYNAMIC"}
 _OWN = re.compile(r"emu_(?:entry|sizes)_\w+")
 # Also what the linker and the loader know by name: _init, _end, __bss_start …
 _RESERVED = re.compile(r"emu_|__|_(?!Z)")
+# Of functions, also if other files do not see them: hooks are known by their names.
+_FUNCTIONS = re.compile(r"emu_(?!entry_)|__(?:tsan|ubsan|sanitizer|wrap)_")
 _CONSTRUCTORS = re.compile(r"_sub_I_00099_0|tsan\.module_ctor")
 _SECTIONS = re.compile(
     r"\.text(\..*)?|\.rodata(\..*)?|\.data(\..*)?|\.bss(\..*)?|emu_device|emu_constant|"
@@ -90,6 +92,8 @@ class Fence:
                 self._refuse(f"{plain_name(name)} is not there for kernel files: they may call "
                              "CUDA's functions and mathematics, and must define what they declare",
                              self.find(name))  # fmt: skip
+        elif symbol.type == 2 and _FUNCTIONS.match(name):
+            self._refuse(f"{name} is a name of the emulator", self.find(name))
         elif symbol.bind and symbol.type != 3 and not _OWN.fullmatch(name):
             if _RESERVED.match(name) or name in MATH or name in _MEMORY:
                 self._refuse(f"{name} is a name of the C library or the emulator", self.find(name))

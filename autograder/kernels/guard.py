@@ -89,6 +89,9 @@ _MOVES = [
 _KEEP = "".join(f"\t{move} {name}, {at}(%rsp)\n" for move, name, at in _MOVES)
 _BACK = "".join(f"\t{move} {at}(%rsp), {name}\n" for move, name, at in _MOVES)
 _HEAD = f"""\
+\t.section\t.rodata.emu_guard,"a",@progbits
+.Lemu_guard_text:
+\t.string\t"an index outside of a local array"
 \t.local\temu_guard_seen
 \t.comm\temu_guard_seen,32,16
 \t.hidden\t__ehdr_start
@@ -98,6 +101,12 @@ emu_guard_keep:
 {_KEEP}\tret
 emu_guard_back:
 {_BACK}\tret
+emu_guard_trap:
+\tleaq -128(%rsp), %rsp
+\tandq $-16, %rsp
+\tleaq .Lemu_guard_text(%rip), %rdi
+\tcall emu_trap@PLT
+\tud2
 """
 # What the last hook of each kind got: address and bytes.
 _SEEN = {False: 0, True: 16}
@@ -125,6 +134,8 @@ class Guard:
     files: Collection[str]
     lines: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # code for the end of the function
+    # Where the function calls hooks: index into lines, the kind's place in emu_guard_seen, bytes.
+    hooks: list[tuple[int, int, str]] = field(default_factory=list)
     state: State = field(default_factory=State)
     function: Function = field(default_factory=Function)
     place: str = ""  # the last .loc
@@ -169,8 +180,7 @@ class Guard:
             if text.split()[1] in self.own_files:
                 self.place = text.partition("#")[0].strip()
         elif re.match(r"\.size\s+[\w.$]+, ?\.[\w.-]", text):
-            self.lines += ["\tud2", *self.late]  # a function without a return ends here
-            self.late = []
+            self._end_function()
         self.lines.append(line)
 
     def _instruction(
@@ -234,14 +244,23 @@ class Guard:
             raise self._refusal(BY_POINTER)
         hook = HOOK.match(callee)
         if hook:
-            at = _SEEN[hook[1] == "write"]
             size = "%rsi" if hook[2] == "_range" else f"${hook[2]}"
-            self.lines += [
-                f"\tmovq\t%rdi, emu_guard_seen+{at}(%rip)",
-                f"\tmovq\t{size}, emu_guard_seen+{at + 8}(%rip)",
-            ]
+            self.hooks.append((len(self.lines), _SEEN[hook[1] == "write"], size))
         after_call(self.state, callee, self.own(callee))
         self.lines.append(line)
+
+    def _end_function(self) -> None:
+        """Put the rest of the checks behind the function, and let its hooks tell them of addresses.
+
+        They do so when they return: while a hook runs, other threads may have had their turn.
+        """
+        self.lines += ["\tud2", *self.late]  # a function without a return ends here
+        for index, at, size in self.hooks if self.late else ():
+            self.lines[index] = "\n".join([
+                "\tpushq\t%rdi", f"\tpushq\t{size}", self.lines[index],
+                f"\tpopq\temu_guard_seen+{at + 8}(%rip)", f"\tpopq\temu_guard_seen+{at}(%rip)",
+            ])  # fmt: skip
+        self.late, self.hooks = [], []
 
     def _jump(self, instruction: Instruction, line: str) -> None:
         target = instruction.operands[0]
@@ -309,12 +328,26 @@ class Guard:
         self.late.append(f"\t{self.place}")  # the hook is told apart by its line
         self._emit(self.late, [
             f".Lemu_guard_a{n}:", f"leaq {end}, %r10", f"call emu_guard_{kind[0]}",
-            f"jnc .Lemu_guard_b{n}", "leaq -640(%rsp), %rsp", "call emu_guard_keep",
+            f"jnc .Lemu_guard_b{n}", *(self._spared(n) if store and function.framed else ()),
+            "leaq -640(%rsp), %rsp", "call emu_guard_keep",
             "movq %r11, %rdi", "movq %r10, %rsi", "subq %r11, %rsi", "movq %rbx, 320(%rsp)",
             "movq %rsp, %rbx", "andq $-16, %rsp", f"call __tsan_{kind[1]}_range@PLT",
             "movq %rbx, %rsp", "movq 320(%rsp), %rbx", "call emu_guard_back",
             "leaq 640(%rsp), %rsp", f"jmp .Lemu_guard_b{n}",
         ])  # fmt: skip
+
+    def _spared(self, n: int) -> list[str]:
+        """Code that ends the launch if [%r11, %r10) meets saved registers or the return address.
+
+        The hook may not know of this frame: functions that call none have no __tsan_func_entry.
+        """
+        saved, line = 8 * self.function.saved, self.place.split()[2] if self.place else "0"
+        return [
+            f"leaq {saved}(%r10), %r10", "cmpq %rbp, %r10", f"leaq -{saved}(%r10), %r10",
+            f"jbe .Lemu_guard_c{n}", "leaq -16(%r11), %r11", "cmpq %rbp, %r11",
+            "leaq 16(%r11), %r11", f"jae .Lemu_guard_c{n}", f"movl ${line}, %esi",
+            "jmp emu_guard_trap", f".Lemu_guard_c{n}:",
+        ]  # fmt: skip
 
     def _refusal(self, text: str) -> BuildError:
         """A BuildError about the student's line that the current instruction belongs to."""

@@ -18,6 +18,7 @@ from autograder.kernels.flags import EXPORTS, compile_flags
 from autograder.kernels.guard import guarded
 from autograder.kernels.toolchain import find_compiler
 
+HERE = Path(__file__).parent
 COMPILERS = [
     pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name}"))
     for name in ("g++", "clang++", "aarch64-linux-gnu-g++")
@@ -192,6 +193,16 @@ COVERED = {
     "movl (%rax), %ecx": False,
     "movq %rbx, -8(%rbp); movq %rbx, %rdi; call __tsan_read4; movl %r12d, -8(%rbp); movq -8(%rbp), %rax;"
     "movl (%rax), %ecx": False,
+    "movq %rbx, -8(%rbp); movq %rbx, %rdi; call __tsan_read4; call memcpy; movq -8(%rbp), %rax; "
+    "movl (%rax), %ecx": False,
+    "movq %rbx, -8(%rbp); movq %rbx, %rdi; call __tsan_read4; call __tsan_write4; movq -8(%rbp), %rax; "
+    "movl (%rax), %ecx": True,
+    "leaq rbp(%rip), %rdi; call __tsan_read4; movl (%rbp), %eax": False,  # a variable of that name
+    "movzbl %bl, %r13d; leaq (%r12,%r13), %rdi; call __tsan_read1; movzbl %bl, %eax; movb (%r12,%rax), %cl":
+        True,
+    "movzbl %bl, %r13d; leaq (%r12,%r13), %rdi; call __tsan_read1; movzbl %bh, %eax; movb (%r12,%rax), %cl":
+        False,
+    "movq %rbx, %rdi; call __tsan_read16; fldt (%rbx)": True,
     "movq %rbx, %rdi; call __tsan_read4; call own; movl (%rbx), %ecx": False,
     "movq %rbx, %rdi; call __tsan_read4; call expf; movl (%rbx), %ecx": True,
     "movq %rbx, %rdi; call __tsan_read4; movl %ebx, %ebx; movl (%rbx), %ecx": False,
@@ -228,8 +239,9 @@ def test_an_access_is_covered_by_a_hook_that_got_its_address(text):
 
 
 @pytest.mark.parametrize(
-    "line", ["movq %fs:0x28, %rax", "movl table, %eax", "movq (%rbx)(%rax), %rcx", "movl $1, *%rax"]
-)
+    "line", ["movq %fs:0x28, %rax", "movl table, %eax", "movq (%rbx)(%rax), %rcx", "movl $1, *%rax",
+             "movl (%ebx), %eax", "movl (%rbx,%ecx,4), %eax"],
+)  # fmt: skip
 def test_an_operand_that_can_not_be_read_is_refused(line):
     with pytest.raises(BuildError, match="instruction that is not taken"):
         list(accesses(parse(line)))
@@ -298,6 +310,56 @@ def test_assembly_that_leaves_its_function_or_frame_is_refused_with_the_line(lin
     with pytest.raises(BuildError, match=REFUSED_ASSEMBLY[line]) as caught:
         guarded(text, lambda name: False, {"k.cu"})
     assert caught.value.places == [("k.cu", 7)]
+
+
+def test_hooks_tell_checks_of_their_addresses_when_they_return():
+    text = "movq %rbx, %rdi\n\tcall __tsan_write4@PLT\n\tmovl %eax, (%rcx)"
+    found = guarded(FRAME.format(text), lambda name: False, set())
+    assert re.search(r"pushq\t%rdi\n\tpushq\t\$4\n\tcall __tsan_write4@PLT\n"
+                     r"\tpopq\temu_guard_seen\+24\(%rip\)\n\tpopq\temu_guard_seen\+16", found)  # fmt: skip
+    plain = guarded(FRAME.format("call __tsan_write4@PLT"), lambda name: False, set())
+    assert "pushq\t%rdi" not in plain
+
+
+def test_an_instruction_behind_a_label_is_refused():
+    with pytest.raises(BuildError, match="behind a label"):
+        guarded(FRAME.format(".L3: movl %eax, (%rcx)"), lambda name: False, set())
+
+
+RUN = """
+struct Wide { long x[1000]; };
+extern "C" __attribute__((noinline)) long leaf(long i, long v) {
+    long a[2] = {v, v};
+    reinterpret_cast<Wide*>(a)->x[i] = 3;
+    return a[0];
+}
+extern "C" __attribute__((visibility("default"))) void emu_entry_f(void** a) {
+    static volatile long kept; kept = leaf(*static_cast<long*>(a[0]), 7);
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", NATIVE)
+def test_checks_end_the_launch_at_the_return_address_and_ask_hooks_elsewhere(compiler, tmp_path):
+    """A program with hooks that only print: indices in the array, beyond it, and far away."""
+    (tmp_path / "k.cu").write_text(RUN)
+    found = find_compiler(compiler)
+    options = [o for o in compile_flags(found, True, "-O2") if "sanitize=array-b" not in o]
+    options = [o for o in options if o != "-fsanitize=bounds-strict"]
+    command = [found.path, *options, "-x", "c++", "k.cu", "-S", "-o", "unit.s"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    path = tmp_path / "unit.s"
+    path.write_text(guarded(path.read_text(), lambda name: not fence.outside(name), {"k.cu"}))
+    program = [found.path, "unit.s", HERE / "print_hooks.cpp", "-o", "run", "-Wl,-z,noexecstack"]
+    subprocess.run(program, cwd=tmp_path, check=True)
+
+    def shown(index: int) -> str:
+        done = subprocess.run([tmp_path / "run", str(index)], capture_output=True, text=True)
+        return done.stdout.splitlines()[-1] if done.stdout else str(done.returncode)
+
+    assert shown(0) == shown(1) == "returned"
+    assert any(shown(index) == "index outside of a local array at 5" for index in range(2, 12))
+    assert shown(900) == "write_range of 8"
 
 
 def test_flags_that_are_still_used_survive_a_check():
