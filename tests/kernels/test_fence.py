@@ -359,7 +359,7 @@ def test_checks_end_the_launch_at_the_return_address_and_ask_hooks_elsewhere(com
 
     assert shown(0) == shown(1) == "returned"
     assert any(shown(index) == "index outside of a local array at 5" for index in range(2, 12))
-    assert shown(900) == "write_range of 8"
+    assert shown(900) == shown(-900) == "write_range of 8"
 
 
 def test_flags_that_are_still_used_survive_a_check():
