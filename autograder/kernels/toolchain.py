@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -172,11 +173,7 @@ def _build_runtime(compiler: Compiler, root: Path, name: str) -> Path:
     try:
         shutil.copytree(INCLUDE, work / "include")
         (work / "sections.cpp").write_text(_SECTIONS)
-        sources = sorted(map(str, [*SOURCES.glob("*.cpp"), *SOURCES.glob("*.S")]))
-        flags = [*_LIBRARY_FLAGS, "-Wl,-soname,libemulator.so", "-I", str(INCLUDE)]
-        flags.append(f"-Wl,--version-script={SOURCES / 'exports.map'}")
-        _run([compiler.path, *flags, "-o", "libemulator.so", *sources, "-lm", "-ldl"], work)
-        _run([compiler.path, "-O1", "-fPIC", "-c", "sections.cpp", "-o", "sections.o"], work)
+        _compile_runtime(compiler, work)
         for path in [work, *work.rglob("*")]:
             path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
         try:
@@ -188,6 +185,25 @@ def _build_runtime(compiler: Compiler, root: Path, name: str) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return root / name
+
+
+def _compile_runtime(compiler: Compiler, work: Path) -> None:
+    """Make libemulator.so and sections.o in `work`, on all processors."""
+    sources = sorted([*SOURCES.glob("*.cpp"), work / "sections.cpp"])
+    flags = [flag for flag in _LIBRARY_FLAGS if not flag.startswith(("-shared", "-Wl,"))]
+
+    def compiled(source: Path) -> str:
+        target = f"{source.stem}.o"
+        _run([compiler.path, *flags, "-I", str(INCLUDE), "-c", str(source), "-o", target], work)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = [name for name in pool.map(compiled, sources) if name != "sections.o"]
+    link = [*_LIBRARY_FLAGS, "-Wl,-soname,libemulator.so"]
+    link.append(f"-Wl,--version-script={SOURCES / 'exports.map'}")
+    _run([compiler.path, *link, "-o", "libemulator.so", *objects, "-lm", "-ldl"], work)
+    for name in (*objects, "sections.cpp"):
+        (work / name).unlink()
 
 
 def _drop_oldest(root: Path) -> None:
