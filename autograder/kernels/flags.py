@@ -15,8 +15,6 @@ _ALWAYS = (
     # A null pointer or an endless loop is to be met at run time, not to be optimised away.
     *("-fno-delete-null-pointer-checks", "-fno-finite-loops", "-fstack-clash-protection"),
     *("-fno-stack-protector", "-DLLM_SYSTEMS_EMULATOR", "-Werror=vla"),
-    # sincos(x, &s, &c), into which compilers merge the two, writes through pointers.
-    *("-fno-builtin-sin", "-fno-builtin-cos", "-fno-builtin-sinf", "-fno-builtin-cosf"),
 )
 _GCC = (
     *("-fmax-errors=20", "-ftemplate-depth=200", "-fno-diagnostics-show-caret"),
