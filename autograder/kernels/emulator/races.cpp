@@ -98,22 +98,30 @@ Address address_of(const Thread* thread, const Place& place) {
     return machine.modules[static_cast<std::size_t>(machine.module)].device_begin + place.offset;
 }
 
-bool ordered(const Entry& entry, const Thread* thread, std::uint32_t self, Space space) {
-    if (entry.epoch < machine.launch_epoch || entry.thread == self) return true;
+// Does something order an access of this launch's current interval, or of another block of it,
+// against what this thread does now?
+bool ordered_within(const Entry& entry, const Thread* thread, Space space) {
     const Context& context = *thread->context;
-    if (entry.epoch < context.block_epoch) {  // another block of this launch
-        if (space == Space::Shared) return true;
-        const std::uint32_t first = entry.thread / context.count * context.count;
-        auto place = std::lower_bound(acquired.begin(), acquired.end(), Release{first, 0, 0});
-        for (; place != acquired.end() && place->thread < first + context.count; ++place) {
-            if (entry.epoch < place->epoch) return true;
-            if (place->thread == entry.thread && entry.stamp < place->stamp) return true;
-        }
-        return false;
+    if (entry.epoch >= context.block_epoch) {
+        const std::uint32_t other = entry.thread % context.count;
+        return other / WARP == thread->linear / WARP && thread->clock[other % WARP] >= entry.clock;
     }
-    if (entry.epoch < machine.epoch) return true;
-    const std::uint32_t other = entry.thread % context.count;
-    return other / WARP == thread->linear / WARP && thread->clock[other % WARP] >= entry.clock;
+    if (space == Space::Shared) return true;
+    const std::uint32_t first = entry.thread / context.count * context.count;
+    auto place = std::lower_bound(acquired.begin(), acquired.end(), Release{first, 0, 0});
+    for (; place != acquired.end() && place->thread < first + context.count; ++place) {
+        if (entry.epoch < place->epoch) return true;
+        if (place->thread == entry.thread && entry.stamp < place->stamp) return true;
+    }
+    return false;
+}
+
+// Is there an order between an earlier access and what this thread does now?
+inline bool ordered(const Entry& entry, const Thread* thread, std::uint32_t self, Space space) {
+    if (entry.epoch < machine.launch_epoch || entry.thread == self) return true;
+    const bool own_block = entry.epoch >= thread->context->block_epoch;
+    if (own_block && entry.epoch < machine.epoch) return true;  // a barrier stands between
+    return ordered_within(entry, thread, space);
 }
 
 void found_race(const Thread* thread, const Place& place, unsigned size, Access access,
@@ -149,15 +157,9 @@ void watch(Cell& cell, Thread* thread, const Place& place, unsigned size, Access
         found_race(thread, place, size, access, pc, cell.writer, true);
     }
     if (access == Access::Load) {
-        Entry* free = &cell.readers[0];
-        for (Entry& reader : cell.readers) {
-            if (reader.thread == self || ordered(reader, thread, self, place.space)) {
-                reader = own;
-                return;
-            }
-            free = &reader;
-        }
-        *free = own;
+        // The first reader of this interval stays, the last one of another thread beside it.
+        Entry& first = cell.readers[0];
+        (first.epoch != machine.epoch || first.thread == self ? first : cell.readers[1]) = own;
         return;
     }
     for (Entry& reader : cell.readers) {
