@@ -7,14 +7,21 @@ measure.py wrote.
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
-import arrays
-import networks
-from drawing import FOLDER
+FOLDER = Path(__file__).resolve().parent
+sys.path.append(str(FOLDER.parents[1]))
+
+import arrays  # noqa: E402
+import networks  # noqa: E402
+
+from autograder.testing import drawing  # noqa: E402
 
 
 def main() -> None:
     """Write every figure beside this script."""
+    drawing.use(FOLDER)
     measured = json.loads((FOLDER / "measured.json").read_text(encoding="utf-8"))
     networks.tasks()
     arrays.strides()

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from drawing import (
+from autograder.testing.drawing import (
     BLUE,
     GREEN,
     LINE,

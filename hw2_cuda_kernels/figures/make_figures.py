@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
-import traffic
-import walks
-from drawing import FOLDER
-
+FOLDER = Path(__file__).resolve().parent
 sys.path.append(str(FOLDER.parents[1]))
 
+import traffic  # noqa: E402
+import walks  # noqa: E402
+
 from autograder.kernels.model import GPUS  # noqa: E402
+from autograder.testing import drawing  # noqa: E402
 
 
 def main() -> None:
     """Write every figure beside this script."""
+    drawing.use(FOLDER)
     measured = json.loads((FOLDER / "measured.json").read_text(encoding="utf-8"))
     rows, others = measured["rows"], measured["others"]
     traffic.counts(measured)

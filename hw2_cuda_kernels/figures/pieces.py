@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drawing import BLUE, GREEN, LINE, ORANGE, PALE, PURPLE, SOFT, cell, write
+from autograder.testing.drawing import BLUE, GREEN, LINE, ORANGE, PALE, PURPLE, SOFT, cell, write
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib
-from drawing import (
+from autograder.testing.drawing import (
     BLUE,
     GREEN,
     LINE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drawing import (
+from autograder.testing.drawing import (
     BLUE,
     GREEN,
     LINE,

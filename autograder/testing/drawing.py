@@ -1,4 +1,4 @@
-"""What the figures share: one look, and boxes, cells and arrows measured in inches."""
+"""What the handouts' figures share: one look, and boxes, cells and arrows measured in inches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-FOLDER = Path(__file__).resolve().parent
 INK, SOFT, LINE, PAPER = "#1f2328", "#59636e", "#9aa4af", "#ffffff"
 BLUE, ORANGE, GREEN, PURPLE, RED = "#14569e", "#a94f08", "#23703c", "#7440b8", "#b3261e"
 PALE = {
@@ -26,12 +25,22 @@ PALE = {
 MONO = "DejaVu Sans Mono"
 
 matplotlib.rcParams.update({
-    "svg.hashsalt": "hw2_cuda_kernels", "svg.fonttype": "path", "font.family": "DejaVu Sans",
+    "svg.fonttype": "path", "font.family": "DejaVu Sans",
     "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT,
     "xtick.color": SOFT, "ytick.color": SOFT, "axes.titlesize": 10, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
     "figure.facecolor": PAPER, "axes.facecolor": PAPER, "savefig.facecolor": PAPER,
 })  # fmt: skip
+
+
+_folder = Path()
+
+
+def use(folder: Path) -> None:
+    """Figures go into `folder`, a homework's; its name makes the ids in them, the same each time."""
+    global _folder
+    _folder = folder
+    matplotlib.rcParams["svg.hashsalt"] = folder.parent.name
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -59,7 +68,7 @@ def save(figure: Figure, name: str, sheet: bool = True) -> None:
     text = re.sub(r' clip-path="[^"]*"', "", text) if sheet else text
     text = text.replace("DejaVuSans-", "g").replace("; stroke-linejoin: miter", "")
     lines = (line.strip() for line in text.splitlines())
-    (FOLDER / f"{name}.svg").write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")
+    (_folder / f"{name}.svg").write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")
 
 
 def _rounded(path: str) -> str:
