@@ -18,6 +18,14 @@ const char* gpu_name() {
     return cudaGetDeviceProperties(&properties, 0) == cudaSuccess ? properties.name : "unknown";
 }
 
+// 10 * major + minor; 0 if unknown.
+int gpu_compute_capability() {
+    int major = 0, minor = 0;
+    int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    if (!error) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+    return error ? 0 : 10 * major + minor;
+}
+
 const char* gpu_error_text(int error) {
     return cudaGetErrorString(static_cast<cudaError_t>(error));
 }
@@ -43,24 +51,29 @@ int gpu_synchronize() {
     return error ? error : cudaGetLastError();
 }
 
-// Milliseconds of device time for one call of `entry(arguments)`, after the L2 cache was overwritten
-// with `flush` bytes at `scratch` (more than the cache holds). Negative: an error.
-float gpu_time(void (*entry)(void**), void** arguments, void* scratch, std::size_t flush) {
-    cudaEvent_t start, end;
-    float milliseconds = -1;
-    cudaEventCreate(&start);
-    cudaEventCreate(&end);
-    cudaMemsetAsync(scratch, 0, flush);
-    cudaEventRecord(start);
-    entry(arguments);
-    cudaEventRecord(end);
-    if (cudaEventSynchronize(end) != cudaSuccess ||
-        cudaEventElapsedTime(&milliseconds, start, end) != cudaSuccess) {
-        milliseconds = -1;
-    }
-    cudaEventDestroy(start);
-    cudaEventDestroy(end);
-    return milliseconds;
+// Time on the device: whatever is put on the default stream between gpu_begin and gpu_end, by a
+// kernel file, by another library or by gpu_copy. gpu_begin first overwrites the L2 cache with `flush`
+// bytes at `scratch` (more than the cache holds); while that runs, the host puts the work behind it,
+// so that the time of launching is hidden.
+static cudaEvent_t before, after;
+
+int gpu_begin(void* scratch, std::size_t flush) {
+    int error = cudaSuccess;
+    if (before == nullptr) error = cudaEventCreate(&before);
+    if (!error && after == nullptr) error = cudaEventCreate(&after);
+    if (!error) error = cudaMemsetAsync(scratch, 0, flush);
+    return error ? error : cudaEventRecord(before);
+}
+
+int gpu_end(float* milliseconds) {
+    int error = cudaEventRecord(after);
+    if (!error) error = cudaEventSynchronize(after);
+    if (!error) error = cudaEventElapsedTime(milliseconds, before, after);
+    return error ? error : cudaGetLastError();
+}
+
+int gpu_copy(void* to, const void* from, std::size_t size) {
+    return cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice);
 }
 
 }  // extern "C"
