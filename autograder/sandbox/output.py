@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import re
 import select
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from typing import Any
 
 _FRAME = re.compile(r'^  File "([^"]*)", line (\d{1,9}) in (.*)$', re.MULTILINE)
 LOOK_SECONDS = 0.1
+SETTLE_SECONDS = 0.5  # the longest that a look at the text waits for what is in the pipes
 
 
 class OutputReader:
@@ -30,6 +34,7 @@ class OutputReader:
         self._total = 0
         pairs = [os.pipe(), os.pipe()]
         self._read_fds = [pair[0] for pair in pairs]
+        self._reading = threading.Lock()  # held from a read until its data are kept
         self.write_fds = [pair[1] for pair in pairs]
         self._thread = threading.Thread(target=self._drain, daemon=True)
 
@@ -41,7 +46,10 @@ class OutputReader:
 
     @property
     def text(self) -> str:
-        """What was printed so far, at most the limit."""
+        """What was printed so far, what is still in the pipes included, at most the limit."""
+        give_up = time.monotonic() + SETTLE_SECONDS
+        while self._thread.is_alive() and self._unread() and time.monotonic() < give_up:
+            time.sleep(0.001)
         return bytes(self._kept).decode("utf-8", "replace")
 
     def close(self) -> str:
@@ -49,8 +57,18 @@ class OutputReader:
         self._thread.join(timeout=5)
         return self.text
 
+    def _unread(self) -> bool:
+        """Is there something in the pipes that was not taken yet?"""
+        with self._reading:
+            for fd in self._read_fds:
+                count = array.array("i", [0])
+                fcntl.ioctl(fd, termios.FIONREAD, count)
+                if count[0]:
+                    return True
+        return False
+
     def _drain(self) -> None:
-        open_fds = list(self._read_fds)
+        open_fds = self._read_fds
         poll = select.poll()
         for fd in open_fds:
             poll.register(fd, select.POLLIN | select.POLLHUP)
@@ -60,13 +78,14 @@ class OutputReader:
                 self.on_look()
                 next_look = time.monotonic() + LOOK_SECONDS
             for fd, _ in poll.poll(1000 * LOOK_SECONDS):
-                data = os.read(fd, 1 << 16)
-                if data:
-                    self._keep(data)
-                else:
-                    poll.unregister(fd)
-                    open_fds.remove(fd)
-                    os.close(fd)
+                with self._reading:
+                    data = os.read(fd, 1 << 16)
+                    if data:
+                        self._keep(data)
+                    else:
+                        poll.unregister(fd)
+                        open_fds.remove(fd)
+                        os.close(fd)
 
     def _keep(self, data: bytes) -> None:
         before = self._total

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from count_cases import CASES
-
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from count_cases import CASES  # noqa: E402
+
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
 
 

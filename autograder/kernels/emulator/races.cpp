@@ -116,12 +116,15 @@ bool ordered_within(const Entry& entry, const Thread* thread, Space space) {
     return false;
 }
 
+// Was it in an earlier launch, before the block's last barrier, or by this thread itself?
+inline bool is_past(const Entry& entry, const Thread* thread, std::uint32_t self) {
+    if (entry.epoch < machine.launch_epoch || entry.thread == self) return true;
+    return entry.epoch >= thread->context->block_epoch && entry.epoch < machine.epoch;
+}
+
 // Is there an order between an earlier access and what this thread does now?
 inline bool ordered(const Entry& entry, const Thread* thread, std::uint32_t self, Space space) {
-    if (entry.epoch < machine.launch_epoch || entry.thread == self) return true;
-    const bool own_block = entry.epoch >= thread->context->block_epoch;
-    if (own_block && entry.epoch < machine.epoch) return true;  // a barrier stands between
-    return ordered_within(entry, thread, space);
+    return is_past(entry, thread, self) || ordered_within(entry, thread, space);
 }
 
 void found_race(const Thread* thread, const Place& place, unsigned size, Access access,
@@ -157,9 +160,9 @@ void watch(Cell& cell, Thread* thread, const Place& place, unsigned size, Access
         found_race(thread, place, size, access, pc, cell.writer, true);
     }
     if (access == Access::Load) {
-        // The first reader of this interval stays, the last one of another thread beside it.
+        // The first reader that nothing orders before this one stays, the last one beside it.
         Entry& first = cell.readers[0];
-        (first.epoch != machine.epoch || first.thread == self ? first : cell.readers[1]) = own;
+        (is_past(first, thread, self) ? first : cell.readers[1]) = own;
         return;
     }
     for (Entry& reader : cell.readers) {

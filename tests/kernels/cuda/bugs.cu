@@ -54,6 +54,17 @@ extern "C" void run_plain_add_by_blocks(const float* in, float* out, int) {
     plain_add_by_blocks<<<4, 32>>>(in, out);
 }
 
+__global__ void overwrites_inputs(float* x) {
+    int mine = blockIdx.x * 32 + threadIdx.x, next = (blockIdx.x + 1) % 4 * 32 + threadIdx.x;
+    float sum = x[next] + x[next + 1];  // AND overwrites_inputs
+    sum += x[mine];
+    x[mine] = sum;                      // HERE overwrites_inputs race
+}
+extern "C" void run_overwrites_inputs(const float*, float* out, int) {
+    cudaMemset(out, 0, 1024);
+    overwrites_inputs<<<3, 32>>>(out);
+}
+
 __global__ void last_block_without_fence(const float* in, float* out, int* count) {
     if (threadIdx.x != 0) return;
     out[1 + blockIdx.x] = in[blockIdx.x];              // AND last_block_without_fence
