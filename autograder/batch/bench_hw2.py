@@ -55,7 +55,7 @@ def product_seconds(folder: Path, mode: str, n: int, repeats: int, sample: int =
     if not path.exists():
         shutil.copyfile(SOURCE, path)
     device = kernels.Device(backend="emulator", mode=mode, sample=sample, seconds=300.0,
-                            threads=1)  # fmt: skip
+                            steps=4_000_000_000, threads=1)  # fmt: skip
     module = device.load(path)
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .toolchain import user_cache
@@ -53,6 +54,27 @@ _temporary: list[tuple[int, Path]] = []
 
 def _is_temporary(work: Path) -> bool:
     return any(path == work for _, path in _temporary)
+
+
+def keep_refusal(
+    root: Path, name: str, message: str, places: Sequence[tuple[str, int]]
+) -> None:
+    """Remember what is wrong with a file that can't be built, where that can be written."""
+    with contextlib.suppress(OSError):
+        handle, path = tempfile.mkstemp(prefix=".new-", dir=root)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump([message, [list(place) for place in places]], file)
+        os.chmod(path, 0o644)
+        os.replace(path, root / f"{name}.refused")
+
+
+def refusal_of(root: Path, name: str) -> tuple[str, list[tuple[str, int]]] | None:
+    """What `keep_refusal` remembered, or None."""
+    try:
+        message, places = json.loads((root / f"{name}.refused").read_text(encoding="utf-8"))
+        return str(message), [(str(file), int(line)) for file, line in places]
+    except (OSError, ValueError):
+        return None
 
 
 def keep(work: Path, root: Path, name: str) -> Path:

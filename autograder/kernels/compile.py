@@ -81,9 +81,16 @@ def build(
     found = load(root / name, source, instrumented)
     if found is not None:
         return found
+    refused = kept.refusal_of(root, name)
+    if refused is not None:  # a confined worker could not run the compiler to be told again
+        raise BuildError(*refused)
     kept.discard(root, name)
     with kept.working_folder(root) as work:
-        _build(files, work, chosen, options, instrumented)
+        try:
+            _build(files, work, chosen, options, instrumented)
+        except BuildError as error:
+            kept.keep_refusal(root, name, error.message, error.places)
+            raise
         place = kept.keep(work, root, name)
     found = load(place, source, instrumented)
     assert found is not None

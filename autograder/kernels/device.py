@@ -156,7 +156,7 @@ class Device:
         seconds: float = 20.0,
         memory_mb: int = 256,
         threads: int = 2,
-        steps: int = 1_000_000_000,
+        steps: int = 300_000_000,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")

@@ -221,6 +221,8 @@ def _shared(mark: Token, declaration: Sequence[Token]) -> str:
         name = declarator[name_at].text
         before, behind = declarator[:name_at], declarator[name_at + 1 :]
         if not dynamic and _initialised(behind):
+            if max(token.line for token in behind) > declarator[name_at].line:
+                raise refusal(mark.file, declarator[name_at].line, f"expected ';' behind {name}")
             raise refusal(mark.file, mark.line, f"a __shared__ variable can't have a first value: "
                           f"let threads write {name}, then __syncthreads()")  # fmt: skip
         make = _dynamic_text if dynamic else _static_text

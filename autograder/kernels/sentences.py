@@ -68,7 +68,10 @@ def _race(found: Fields) -> str:
         order = "nothing orders two blocks of one launch but atomics with __threadfence()"
     else:
         who = f"thread {_index(found['other_thread'])}"
-        order = "a __syncthreads() (or __syncwarp() within a warp) must stand between them"
+        order = (
+            "a __syncthreads() (or __syncwarp() within a warp) must stand between them; in a loop, or "
+            "in a function that is called again, one thread may be a turn ahead of the other"
+        )
     return (
         f"race: {_who(found)} {_verb(found)} {_memory(found)}, which {who} {earlier} in "
         f"{other}; {order}"
@@ -188,7 +191,9 @@ def _not_in_mask(found: Fields) -> str:
 def _limit(found: Fields) -> str:
     if found["kind"] == "time limit":
         return f"stopped after {found['text']} s of CPU time: does this loop end?"
-    return f"stopped after {int(found['text']):,} memory accesses: does this loop end?"
+    return (
+        f"stopped after {int(found['text']):,} steps (accesses and turns of loops): does this loop end?"
+    )
 
 
 def _launch(found: Fields) -> str:
@@ -213,7 +218,8 @@ _SENTENCES: dict[str, Callable[[Fields], str]] = {
         "a __device__ variable: on a GPU the host can't; use cudaMemcpyToSymbol"
     ),
     "host pointer": _pointer(
-        "memory that is not the device's: a host pointer, or one that was never set"
+        "memory that is not the device's: a host pointer, one that was never set, or an index far "
+        "outside"
     ),
     "host variable": _pointer(
         "a variable outside of functions: a kernel sees __device__ variables only, and a host "

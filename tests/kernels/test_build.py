@@ -199,8 +199,8 @@ def test_a_bomb_ends_in_an_error(text, folder, monkeypatch):
     error = refused(folder, text)
     assert time.monotonic() - start < 10
     assert len(error.message) < 4000
-    left = [path for path in (folder / "cache").iterdir()]
-    assert left == [], "nothing may be left in the cache"
+    left = [path for path in (folder / "cache").iterdir() if path.suffix != ".refused"]
+    assert left == [], "nothing but what is wrong with it may be left in the cache"
 
 
 def test_a_program_is_ended_with_its_children_when_its_time_is_over(tmp_path):
@@ -395,3 +395,19 @@ def test_the_cache_is_found_by_argument_environment_or_home(monkeypatch, tmp_pat
     assert kept.folder(None) == tmp_path / "named"
     assert kept.folder(tmp_path) == tmp_path
     assert os.environ["LLM_SYSTEMS_KERNEL_CACHE"]
+
+
+def test_a_file_that_can_not_be_built_is_told_again_without_a_compiler(tmp_path, monkeypatch):
+    """What is wrong is kept beside the builds: a confined worker can't run the compiler again."""
+    source = tmp_path / "broken.cu"
+    source.write_text('#include <cuda_runtime.h>\nextern "C" void f(float* x) { x = nothing; }\n')
+    with pytest.raises(BuildError) as first:
+        build(source, instrumented=True, cache=tmp_path / "cache")
+    monkeypatch.setattr("autograder.kernels.compile.run", None)
+    with pytest.raises(BuildError) as again:
+        build(source, instrumented=True, cache=tmp_path / "cache")
+    assert again.value.message == first.value.message and "broken.cu:2" in again.value.message
+    assert again.value.places == first.value.places
+    source.write_text(source.read_text().replace("nothing", "nullptr"))
+    monkeypatch.undo()
+    assert build(source, instrumented=True, cache=tmp_path / "cache").entries

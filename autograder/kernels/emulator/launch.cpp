@@ -325,6 +325,7 @@ extern "C" void emu_launch(const EmuLaunch* launch, void (*body)(void*), const v
     run_blocks(contexts[0], blocks);
     if (helped) pthread_join(helper, nullptr);
     record.blocks_run = blocks.chosen;
+    record.shared_bytes = std::max(record.shared_bytes, contexts[0].shared_packed);
     if (machine.stopping) end_thread();  // the host function ends with its launch
 }
 
