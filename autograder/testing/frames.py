@@ -12,7 +12,7 @@ CONTEXT_LINES = 2
 MAX_FRAMES = 50
 _DEF = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w{1,120})")
 # The head of a function of CUDA C++, which begins at the left margin.
-_HEAD = re.compile(r"^[A-Za-z_][^;=(]{0,200}?\b(\w{1,120})\(")
+_HEAD = re.compile(r"^(?=[A-Za-z_])[^;=(]{0,200}?\b(\w{1,120})\(")
 
 
 def frames_with_source(raw: Any, overlay: Path) -> list[Frame]:
