@@ -56,6 +56,11 @@ def _is_temporary(work: Path) -> bool:
     return any(path == work for _, path in _temporary)
 
 
+def is_of_one_run() -> bool:
+    """Is the cache that of one grading, which is thrown away after it?"""
+    return "LLM_SYSTEMS_KERNEL_CACHE" in os.environ
+
+
 def keep_refusal(
     root: Path, name: str, message: str, places: Sequence[tuple[str, int]]
 ) -> None:

@@ -89,7 +89,9 @@ def build(
         try:
             _build(files, work, chosen, options, instrumented)
         except BuildError as error:
-            kept.keep_refusal(root, name, error.message, error.places)
+            # Without a place the fault may be the machine's: a tool not installed, time that ran out.
+            if error.places or kept.is_of_one_run():
+                kept.keep_refusal(root, name, error.message, error.places)
             raise
         place = kept.keep(work, root, name)
     found = load(place, source, instrumented)

@@ -191,13 +191,6 @@ void emu_write(void* device, const void* from, std::size_t size) {
 }
 void emu_read(void* to, const void* device, std::size_t size) { std::memcpy(to, device, size); }
 
-// Bytes of device memory that were never written, of `size` from there on.
-std::size_t emu_unwritten(const void* device, std::size_t size) {
-    std::size_t count = 0, offset = reinterpret_cast<Address>(device) - machine.arena;
-    for (std::size_t i = offset; i < offset + size; ++i) count += !(machine.valid[i / 4] >> (i % 4) & 1);
-    return count;
-}
-
 // The number of the allocation that begins there, as diagnostics name it; -1 if none does.
 int emu_allocation(const void* device) {
     const Address address = reinterpret_cast<Address>(device);

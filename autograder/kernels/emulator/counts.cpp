@@ -184,14 +184,14 @@ void record_event(Thread* thread, Address address, unsigned size, Access access,
     event.size = static_cast<std::uint8_t>(size);
     event.kind = static_cast<std::uint8_t>(static_cast<unsigned>(access) | static_cast<unsigned>(space) << 4);
     thread->accesses_end = events.size();
-    if (events.size() - thread->next_event >= MAX_WAITING) yield_thread();
+    if (events.size() >= MAX_WAITING) yield_thread();
 }
 
 void record_step(Thread* thread, std::uint32_t pc) {
     const auto depth = static_cast<std::uint16_t>(thread->depth);
     if (thread->step_pending && (thread->step_depth != depth || rank_of(pc) < rank_of(thread->step_pc))) {
         thread->events.push_back({0, thread->step_pc, thread->step_depth, 1, STEP});
-        if (thread->events.size() - thread->next_event >= MAX_WAITING) yield_thread();
+        if (thread->events.size() >= MAX_WAITING) yield_thread();
     }
     thread->step_pending = true;
     thread->step_pc = pc;
@@ -211,7 +211,7 @@ struct Streams {
           lanes(std::min(WARP, context.count - warp * WARP)) {
         for (unsigned i = 0; i < lanes; ++i) {
             const std::vector<Event>& events = threads[i]->events;
-            head[i] = events.data() + threads[i]->next_event;
+            head[i] = events.data();
             end[i] = events.data() + events.size();
         }
     }
@@ -260,7 +260,6 @@ struct Streams {
                 thread->accesses_end -= std::min(thread->accesses_end, static_cast<std::size_t>(served));
                 events.erase(events.begin(), events.begin() + served);
             }
-            thread->next_event = 0;
         }
     }
 };

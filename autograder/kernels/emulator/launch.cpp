@@ -35,12 +35,11 @@ void thread_main() {
 
 void resume(Context& context, Thread* thread) {
     Thread* before = current;
-    context.current = thread;
     current = thread;
     thread->yielded = false;
     emu_switch_fiber(&context.scheduler, thread->stack_pointer);
     current = before;
-    if (machine.options.checks) settle_pending(thread);
+    if (machine.options.checks) settle_pending();
 }
 
 bool grow(Context& context, unsigned count) {
@@ -79,7 +78,7 @@ void begin_block(Context& context) {
         std::memset(thread->clock, 0, sizeof thread->clock);
         thread->clock[thread->lane] = 1;
         thread->events.clear();
-        thread->next_event = thread->accesses_end = 0;
+        thread->accesses_end = 0;
         thread->step_pending = false;
         thread->copies.clear();
         thread->committed.clear();

@@ -70,7 +70,6 @@ struct Thread {
     WarpRequest request{};
     std::uint32_t clock[WARP];  // what this lane has seen of its warp's lanes
     std::vector<Event> events;
-    std::size_t next_event = 0;
     std::size_t accesses_end = 0;  // behind the last access among the events
     bool step_pending = false;     // the start of a block, not recorded yet
     std::uint32_t step_pc = 0;
@@ -164,7 +163,6 @@ struct Machine {
     std::vector<std::uint32_t> owner;  // number of the allocation + 1, for each 256 bytes
     std::uint8_t* valid = nullptr;     // four bits a word: which bytes were written
     std::unordered_map<std::size_t, std::vector<int>> freed;  // by size
-    std::size_t live = 0;
 
     Options options;
     std::vector<Module> modules;
@@ -188,7 +186,6 @@ struct Machine {
 
 // The block that an OS thread runs.
 struct Context {
-    Thread* current = nullptr;
     void* scheduler = nullptr;  // stack pointer of what runs the fibers
     std::vector<Thread*> threads;
     unsigned count = 0;  // threads of the block
@@ -266,7 +263,7 @@ void check_access(Thread* thread, const Place& place, unsigned size, Access acce
                   std::uint32_t pc);
 void release_acquire(Thread* thread, Address address);  // at an atomic, for fences
 void begin_launch_races();
-void settle_pending(Thread* thread);
+void settle_pending();
 
 // ---- services.cpp
 void host_only(const char* what);  // ends the launch if a kernel calls it

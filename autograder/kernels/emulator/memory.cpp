@@ -283,7 +283,6 @@ void end_call_memory() {
     }
     for (std::size_t number = machine.allocations.size(); number-- > allocations_before;) {
         const Allocation& memory = machine.allocations[number];
-        if (memory.live) --machine.live;
         if (memory.origin < 0) {
             own(memory, 0);
         } else if (static_cast<std::size_t>(memory.origin) < allocations_before) {
@@ -336,7 +335,6 @@ extern "C" int emu_malloc(void** pointer, std::size_t size) {
         machine.arena_used += whole + GRANULE;  // the gap behind belongs to nobody
     }
     machine.allocations.push_back({begin, begin + size, true, origin});
-    ++machine.live;
     auto number = static_cast<std::uint32_t>(machine.allocations.size());
     std::size_t granule = (begin - machine.arena) / GRANULE;
     std::fill_n(machine.owner.begin() + static_cast<std::ptrdiff_t>(granule), whole / GRANULE, number);
@@ -358,7 +356,6 @@ extern "C" int emu_free(void* pointer) {
     }
     Allocation& memory = machine.allocations[number - 1];
     memory.live = false;
-    --machine.live;
     machine.freed[(memory.end - memory.begin + GRANULE - 1) / GRANULE * GRANULE].push_back(
         static_cast<int>(number) - 1);
     return 0;

@@ -216,7 +216,7 @@ void split(Cell& cell, Space space, std::size_t word) {
 
 }  // namespace
 
-void settle_pending(Thread*) {
+void settle_pending() {
     if (!pending.active) return;
     pending.active = false;
     if (std::memcmp(pending.before, reinterpret_cast<void*>(pending.address), pending.size) == 0) {
@@ -268,7 +268,7 @@ void release_acquire(Thread* thread, Address address) {
 
 void check_access(Thread* thread, const Place& place, unsigned size, Access access,
                   std::uint32_t pc) {
-    if (pending.active) settle_pending(thread);
+    if (pending.active) settle_pending();
     if (access == Access::Store) thread->fenced = false;  // what follows a fence is not behind it
     if (place.space == Space::Global) {
         check_valid(thread, place, machine.valid, size, access, pc);
