@@ -13,7 +13,7 @@ pytestmark = pytest.mark.warm_up("2.1")
 
 
 @number("2.1")
-@weight(1.25)
+@weight(1)
 def test_map_over_any_layout(student, rng):
     """Every map equals numpy's, for contiguous, transposed, reversed and sliced tensors."""
     cases = []
@@ -25,7 +25,7 @@ def test_map_over_any_layout(student, rng):
 
 
 @number("2.1")
-@weight(1.25)
+@weight(1)
 def test_zip_broadcasts_over_any_layout(student, rng):
     """Every zip equals numpy's on two tensors of any layout, broadcast against each other."""
     shapes = [((7, 5), (7, 5)), ((4, 1, 3), (2, 1)), ((6, 5), (5,)), ((1,), (3, 2)),
@@ -54,6 +54,18 @@ def test_few_blocks_cover_any_size(student, rng):
             case("add", floats(rng, (size,)), floats(rng, (size,)), blocks=blocks),
             case("subtract", floats(rng, (rows, 30)), floats(rng, (30,)), blocks=blocks),
         ]
+    answers_to(student, cases)
+
+
+@number("2.1")
+@weight(0.5)
+def test_slices_that_start_at_odd_addresses(student, rng):
+    """Contiguous slices whose first byte is no multiple of 16 are right, alone and in a zip."""
+    cases = []
+    for start in (1, 2, 3):  # 4, 8 and 12 bytes past a multiple of 16
+        buffer = np.asarray(rng.standard_normal(200 + start), np.float32)
+        x, y = viewed(buffer, buffer[start:], f"x[{start}:]"), floats(rng, (200,))
+        cases += [case("relu", x), case("subtract", x, y), case("subtract", y, x)]
     answers_to(student, cases)
 
 
