@@ -15,10 +15,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from autograder.batch.resources import NVCC_MISSING, Compiled, resources_of
 from autograder.batch.run import Job, default_confinement
 from autograder.course.assignment import Assignment
 from autograder.course.intake import Submission
 from autograder.course.overlay import build_overlay
+from autograder.kernels.nvcc import find_nvcc
 from autograder.reporting.explain import frame_text
 from autograder.reporting.figures import Drawing, draw
 from autograder.reporting.kernel_page import Operation, Page, Version, write_page
@@ -76,7 +78,11 @@ def show_kernels(
         job.prepare()
         run = Run(assignment, overlay, job.work / "cache", seed=0, confine=default_confinement())
         run.load_modules()
-        shown = [_operation(run, one, overlay, console) for one in operations]
+        paths = {one.file: overlay / assignment.package / f"{one.file}.cu" for one in operations}
+        compiled = resources_of(run, [path for path in paths.values() if path.is_file()])
+        by_file = {name: compiled.get(path, Compiled()) for name, path in paths.items()}
+        shown = [_operation(run, one, by_file[one.file], console) for one in operations]
+        note = "" if find_nvcc() else NVCC_MISSING
     finally:
         if run is not None:
             run.close()
@@ -85,7 +91,10 @@ def show_kernels(
     command = f"make kernels HW={assignment.name}{f' K={keyword}' if keyword else ''}"
     page = out / f"kernels_{name}.html"
     title = f"{assignment.title.partition(':')[0]}: your kernels"
-    write_page(page, Page(title=title, command=clean_line(command), operations=shown))
+    if note:
+        console.print()
+        console.print(Text(note, style="yellow"), soft_wrap=True)
+    write_page(page, Page(title=title, command=clean_line(command), operations=shown, note=note))
     return page
 
 
@@ -102,14 +111,14 @@ def _standard_inputs(assignment: Assignment) -> ModuleType:
     return module
 
 
-def _operation(run: Run, operation: Any, overlay: Path, console: Console) -> Operation:
+def _operation(run: Run, operation: Any, compiled: Compiled, console: Console) -> Operation:
     """Run and print one operation; its part of the page."""
     console.print()
     console.print(Text(f"{operation.task} {operation.name}: {operation.input}", style="bold"),
                   soft_wrap=True)  # fmt: skip
     run.warm_up(operation.task)
     versions, rows = [], []
-    for case, counted in _runs(run, operation, overlay):
+    for case, counted in _runs(run, operation, compiled):
         if isinstance(counted, str):
             console.print(Text(f"\n{case.label}: ", style="bold").append(counted, style="yellow"))
             versions.append(Version(case.label, failed=counted))
@@ -120,16 +129,19 @@ def _operation(run: Run, operation: Any, overlay: Path, console: Console) -> Ope
         versions.append(Version(case.label, counted.panel))
         rows.append(counted.row)
     ladder = roofline = None
+    if compiled.failed and rows:
+        text = Text("\nnvcc refuses this file, so registers and spills are not known: ")
+        console.print(text.append(compiled.failed, style="yellow"), soft_wrap=True)
     if len(rows) > 1:
         print_ladder(rows, versions[-1].panel.gpu if versions[-1].panel else "modelled", console)
         ladder = _drawn("kernel_ladder", versions=rows, gpu="A100")
     if operation.flops and rows:
         roofline = _drawn("roofline", points=rows, gpu="A100")
     title = f"{operation.task} {operation.name}"
-    return Operation(title, operation.input, versions, ladder, roofline)
+    return Operation(title, operation.input, versions, ladder, roofline, compiled.failed)
 
 
-def _runs(run: Run, operation: Any, overlay: Path) -> Iterator[tuple[Any, Counted | str]]:
+def _runs(run: Run, operation: Any, compiled: Compiled) -> Iterator[tuple[Any, Counted | str]]:
     """Each case with its counts, or with what went wrong."""
     for case in operation.cases:
         student = run.student(f"kernels {operation.name} {case.label}", forbid_blas=False)
@@ -137,7 +149,7 @@ def _runs(run: Run, operation: Any, overlay: Path) -> Iterator[tuple[Any, Counte
             value = student.run(getattr(run.drivers, case.driver), **case.arguments())
             answer = value[0] if isinstance(value, list) and value else value
             report = answer.get("report") if isinstance(answer, dict) else None
-            yield case, _counted(report, case.label, overlay, operation.flops)
+            yield case, _counted(report, case.label, run.overlay, operation.flops, compiled)
         except (StudentError, AssertionError) as error:
             yield case, _failed(error)
         except WorkerFailure as failure:
@@ -146,7 +158,9 @@ def _runs(run: Run, operation: Any, overlay: Path) -> Iterator[tuple[Any, Counte
             student.close()
 
 
-def _counted(report: Any, label: str, overlay: Path, flops: float) -> Counted:
+def _counted(
+    report: Any, label: str, overlay: Path, flops: float, compiled: Compiled
+) -> Counted:
     """The panel and the row of a report, with lines of source from the overlay."""
     kept: list[dict[str, Any]] = []
     token = cuda.RUNNING.set(cuda.Running(None, overlay))
@@ -154,7 +168,9 @@ def _counted(report: Any, label: str, overlay: Path, flops: float) -> Counted:
         cuda.attach(lambda **fields: kept.append(fields), report)
     finally:
         cuda.RUNNING.reset(token)
-    return Counted(panel_of(kept[0]["data"]), version_of(label, cuda.read(report), flops=flops))
+    found = compiled.resources
+    row = version_of(label, cuda.read(report), flops=flops, resources=found)
+    return Counted(panel_of(kept[0]["data"], resources=found), row)
 
 
 def _failed(error: AssertionError) -> str:

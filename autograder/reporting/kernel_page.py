@@ -30,15 +30,17 @@ class Operation:
     versions: Sequence[Version]
     ladder: Drawing | None = None
     roofline: Drawing | None = None
+    refused: str = ""  # by nvcc
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows; `command` is what made it."""
+    """What the page shows; `command` is what made it, `note` is about all of it."""
 
     title: str
     command: str
     operations: Sequence[Operation]
+    note: str = ""
 
 
 def render_page(page: Page) -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from autograder.kernels.model import DEFAULT_GPU, GPUS, DoesNotFit, Estimate, modelled_time
+from autograder.kernels.nvcc import Resources
 from autograder.reporting.figures import Drawing, draw
 from autograder.reporting.kernel_pictures import short, time_text
+from autograder.reporting.kernel_registers import register_facts, registers_of
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.kernel_report import (
     Diagnostic,
@@ -83,11 +85,13 @@ class Panel:
     output: str
 
 
-def panel_of(data: Any, pictures: bool = True, gpu: str = DEFAULT_GPU) -> Panel:
+def panel_of(
+    data: Any, pictures: bool = True, gpu: str = DEFAULT_GPU, resources: Sequence[Resources] = ()
+) -> Panel:
     """The panel of a report, or of a figure's data: a report with "sources" and "flops" beside it.
 
-    sources: lines of source by `FILE:LINE`; flops: floating-point operations by kernel. Raises
-    MalformedReport.
+    sources: lines of source by `FILE:LINE`; flops: floating-point operations by kernel; resources:
+    what nvcc said of the file's kernels, if it was asked. Raises MalformedReport.
     """
     report = read_report(data)
     sources = _texts(data.get("sources"))
@@ -96,7 +100,10 @@ def panel_of(data: Any, pictures: bool = True, gpu: str = DEFAULT_GPU) -> Panel:
     shown = kernels[:MAX_KERNELS]
     diagnostics = report.diagnostics[:MAX_DIAGNOSTICS]
     return Panel(
-        kernels=[_table(one, sources, flops.get(one.kernel, 0.0), gpu, pictures) for one in shown],
+        kernels=[
+            _table(one, sources, flops.get(one.kernel, 0.0), gpu, pictures, resources)
+            for one in shown
+        ],
         findings=[_finding(one, sources) for one in diagnostics],
         more_kernels=len(kernels) - len(shown),
         more_findings=len(report.diagnostics) - len(diagnostics),
@@ -106,16 +113,20 @@ def panel_of(data: Any, pictures: bool = True, gpu: str = DEFAULT_GPU) -> Panel:
     )
 
 
-def estimate_of(launch: Launch, gpu: str = DEFAULT_GPU, flops: float = 0.0) -> Estimate | None:
+def estimate_of(
+    launch: Launch, gpu: str = DEFAULT_GPU, flops: float = 0.0, resources: Sequence[Resources] = ()
+) -> Estimate | None:
     """The modelled time of a launch, None where it does not fit on the GPU."""
+    registers = registers_of(launch, resources)
     try:
-        return modelled_time(launch.as_mapping(), GPUS[gpu], flops=flops)
+        return modelled_time(launch.as_mapping(), GPUS[gpu], flops=flops, registers=registers)
     except DoesNotFit:
         return None
 
 
 def version_of(
-    label: str, report: KernelReport, gpu: str = DEFAULT_GPU, flops: float = 0.0
+    label: str, report: KernelReport, gpu: str = DEFAULT_GPU, flops: float = 0.0,
+    resources: Sequence[Resources] = (),
 ) -> dict[str, Any]:
     """A version's counts over all its launches: a row of `kernel_ladder`, a point of `roofline`.
 
@@ -133,22 +144,23 @@ def version_of(
             one.counts.get(f"{space}_{kind}_{what}", 0) for one in launches for kind in kinds
         )
     total["barriers"] = sum(one.counts.get("barriers", 0) for one in launches)
-    times = [estimate_of(one, gpu, flops / len(launches)) for one in launches]
+    times = [estimate_of(one, gpu, flops / len(launches), resources) for one in launches]
     total["bytes"] = 32 * total["sectors"]
     total["seconds"] = sum(one.seconds for one in times if one) if all(times) else math.nan
     return total
 
 
 def _table(
-    launch: Launch, sources: Mapping[str, str], flops: float, gpu: str, pictures: bool
-) -> KernelTable:
+    launch: Launch, sources: Mapping[str, str], flops: float, gpu: str, pictures: bool,
+    resources: Sequence[Resources],
+) -> KernelTable:  # fmt: skip
     dear = sorted(launch.lines, key=lambda line: line.cost, reverse=True)[:MAX_LINES]
     lines = [line for line in launch.lines if line in dear]
-    estimate = estimate_of(launch, gpu, flops)
+    estimate = estimate_of(launch, gpu, flops, resources)
     return KernelTable(
         name=clean_line(launch.kernel, 120) or "a kernel",
         launched=_launched(launch),
-        facts=_facts(launch, estimate, gpu, flops),
+        facts=_facts(launch, estimate, gpu, flops, resources),
         terms=_terms(estimate),
         rows=[_row(line, sources) for line in lines],
         pictures=_pictures(lines) if pictures else [],
@@ -172,8 +184,9 @@ def _launched(launch: Launch) -> str:
 
 
 def _facts(
-    launch: Launch, estimate: Estimate | None, gpu: str, flops: float
-) -> list[tuple[str, str]]:
+    launch: Launch, estimate: Estimate | None, gpu: str, flops: float,
+    resources: Sequence[Resources],
+) -> list[tuple[str, str]]:  # fmt: skip
     counts = launch.counts
     facts = []
     for space, what, unit in (("global", "sectors", "sectors"), ("shared", "wavefronts", "passes")):
@@ -190,6 +203,7 @@ def _facts(
     ):  # fmt: skip
         if counts.get(name, 0) or name == "barriers":
             facts.append((label, short(counts.get(name, 0))))
+    facts += register_facts(launch, resources)
     if estimate is None:
         facts.append(("modelled time", f"none: a block does not fit on an SM of {gpu}"))
         return facts
@@ -198,7 +212,7 @@ def _facts(
         facts.append(("modelled time", bound))
     held = estimate.occupancy
     facts.append(("occupancy", f"{100 * held.fraction:.0f}%, limited by {held.limit}"))
-    others = {name: estimate_of(launch, name, flops) for name in GPUS if name != gpu}
+    others = {name: estimate_of(launch, name, flops, resources) for name in GPUS if name != gpu}
     told = [f"{time_text(one.seconds)} on {name}" for name, one in others.items() if one]
     if told and estimate.seconds:
         facts.append(("elsewhere", ", ".join(told)))

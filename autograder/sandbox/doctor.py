@@ -29,6 +29,7 @@ from autograder.sandbox import confinement, machine
 
 Status = Literal["ok", "warn", "missing"]
 GIBIBYTE = 1 << 30
+NVCC_PACKAGES = "pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl (346 MB)"
 SUPPORTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 # Where pyproject.toml does not say (an installed copy without its source).
 ESSENTIAL = ("numpy", "numba", "torch", "pytest", "gradescope-utils", "hypothesis", "click")
@@ -128,7 +129,7 @@ def _tools() -> list[Finding]:
             machine.tool_version("nvcc"),
             "warn",
             "kernels run in the emulator only; that is enough for full marks",
-            "pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl (346 MB)",
+            NVCC_PACKAGES,
         ),
     ]
 

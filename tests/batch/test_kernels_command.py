@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ import batch_samples
 import kernel_samples
 
 from autograder import cli as command_line
+from autograder.batch import kernels as batch_kernels
+from autograder.batch import resources
+from autograder.batch.run import default_confinement
+from autograder.course.assignment import load_assignment
+from autograder.kernels import nvcc
+from autograder.testing.grading import Run
 
 DRIVERS = f'''
 REPORT = {kernel_samples.report(kernel_samples.tiled(padded=False),
@@ -131,3 +138,49 @@ def test_an_unknown_operation_or_a_homework_without_kernels_is_a_sentence(homewo
     result = call(homework.root)
     assert result.exit_code == 1
     assert "has no kernels to show" in result.output
+
+
+def test_without_nvcc_one_line_says_that_registers_need_it(homework, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_kernels, "find_nvcc", lambda: None)
+    monkeypatch.setattr(nvcc, "find_nvcc", lambda: None)
+    solve(homework)
+    result = call(homework.root, "minus", "--out", tmp_path)
+    assert "only nvcc knows them, and it is not installed" in result.output
+    assert "pip install nvidia-cuda-nvcc" in result.output
+    assert "only nvcc knows them" in (tmp_path / "kernels_minus.html").read_text()
+
+
+@pytest.mark.parametrize("failed", ["", "ops.cu:3: expected a ;"])
+def test_what_nvcc_says_stands_beside_the_counts(homework, tmp_path, monkeypatch, failed):
+    found = resources.Compiled((nvcc.Resources("transpose_tiled", 77, 4224, 8, 4, 8),))
+    answer = resources.Compiled(failed=failed) if failed else found
+    (homework.root / "tiny" / "ops.cu").write_text("// kernels\n")
+    monkeypatch.setattr(batch_kernels, "find_nvcc", lambda: "nvcc")
+    monkeypatch.setattr(batch_kernels, "resources_of", lambda run, files: dict.fromkeys(files, answer))
+    solve(homework)
+    result = call(homework.root, "twice", "--out", tmp_path)
+    page = (tmp_path / "kernels_twice.html").read_text()
+    for text in (result.output, page):
+        assert (failed or "4 bytes stored, 8 bytes loaded again") in text
+        assert ("77 a thread" in text) is not bool(failed)
+        assert ("nvcc refuses this file" in text) is bool(failed)
+
+
+@pytest.mark.skipif(nvcc.find_nvcc() is None, reason="no nvcc")
+def test_nvcc_runs_in_a_worker(monkeypatch):
+    """It reads code that nobody has checked; the worker does not see what is patched here."""
+    monkeypatch.setattr(nvcc, "compile_check", lambda *given: pytest.fail("in the trusted process"))
+    homework = load_assignment(Path(__file__).parents[2] / "hw2_cuda_kernels")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        package = Path(folder) / "overlay" / homework.package
+        package.mkdir(parents=True)
+        good, broken = package / "good.cu", package / "broken.cu"
+        good.write_text("__global__ void twice(float* x) { x[threadIdx.x] *= 2; }\n")
+        broken.write_text("__global__ void twice(float* x) {\n    x[0] *= two;\n}\n")
+        run = Run(homework, package.parent, None, seed=0, confine=default_confinement())
+        found = resources.resources_of(run, [good, broken])
+    (kernel,) = found[good].resources
+    assert kernel.kernel == "twice"
+    assert 0 < kernel.registers < 40
+    assert 'broken.cu:2: identifier "two" is undefined' in found[broken].failed
