@@ -1,0 +1,66 @@
+"""Task 3.6: the key-value cache: keys and values of every position so far, kept, not recomputed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from language_model.attention import attention_mask
+from language_model.config import ModelConfig
+
+
+class KVCache:
+    """Room for `capacity` positions of each of `batch` rows, in every layer.
+
+    keys, values: (num_layers, batch, num_kv_heads, capacity, head_dim). lengths: (batch,) int64,
+    positions that hold a token; slot j of a row holds the token at position j, so rows may have
+    other lengths than their neighbours.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (config.num_layers, batch, config.num_kv_heads, capacity, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
+
+    @property
+    def capacity(self) -> int:
+        """Positions that a row has room for."""
+        return self.keys.shape[3]
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the next positions of a layer; return all of that layer's that are in use.
+
+        keys, values: (batch, num_kv_heads, time, head_dim), row b's for positions lengths[b],
+        lengths[b] + 1, … Returns two views (batch, num_kv_heads, used, head_dim), used being the
+        longest row's length after this step. `lengths` stays: all layers write to the same slots.
+        Raises ValueError, before anything is written, where a row has no room left.
+        """
+        raise NotImplementedError("task 3.6: KVCache.update")
+
+    def mask(self, time: int) -> Tensor | None:
+        """What the next `time` positions of each row may see: (batch, 1, time, used) bool, or None.
+
+        None says that all of it may be seen: one position a row, all rows equally long.
+        """
+        raise NotImplementedError("task 3.6: KVCache.mask")
+
+    def advance(self, time: int) -> None:
+        """All layers have written: the next step starts `time` positions later."""
+        raise NotImplementedError("task 3.6: KVCache.advance")
+
+    def _used(self, time: int) -> int:
+        """The longest row after `time` more positions; ValueError where there is no room."""
+        used = int(self.lengths.max()) + time
+        if used > self.capacity:
+            raise ValueError(
+                f"the cache has room for {self.capacity} positions; {used} would be in use"
+            )
+        return used

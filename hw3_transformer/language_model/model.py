@@ -1,0 +1,102 @@
+"""Task 3.5: the Llama model, assembled from the parts of tasks 3.3 and 3.4."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from language_model.attention import Attention, attention_mask
+from language_model.config import ModelConfig
+from language_model.layers import RMSNorm, SwiGLU, rope_tables
+
+if TYPE_CHECKING:
+    from language_model.cache import KVCache
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.attention = Attention(config, layer)
+        self.ffn_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.ffn = SwiGLU(config.hidden_size, config.intermediate_size)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """x: (batch, time, hidden_size) -> the same shape."""
+        raise NotImplementedError("task 3.5: Block.forward")
+
+
+class Llama(nn.Module):
+    """A decoder-only transformer (Touvron et al., 2023): embedding, blocks, norm, head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        if not config.tie_embeddings:
+            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # Given: run each block under torch.utils.checkpoint while training (task 3.7).
+        self.rematerialize = False
+
+    def initialize(self, seed: int, scale: float = 0.02) -> Llama:
+        """Given: normal weights of deviation `scale`, those that write into x smaller with depth.
+
+        The same numbers for the same seed, whatever torch's global generator holds.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        depth = (2 * self.config.num_layers) ** -0.5
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if weight.dim() == 2:
+                    last = name.endswith(("output.weight", "down.weight"))
+                    weight.normal_(0.0, scale * (depth if last else 1.0), generator=generator)
+        return self
+
+    def hidden_states(
+        self,
+        ids: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """What the head reads: (batch, time, hidden_size), after the last norm.
+
+        ids: (batch, time) int64. positions: the same shape, the place of each token in its
+        document; by default 0, 1, … or, with a cache, on from `cache.lengths`. documents: the same
+        shape, ids of documents packed into one row, negative for padding; not with a cache.
+        With a cache, `cache.lengths` (batch,) grows by time when all blocks have run.
+        Raises ValueError where documents and a cache are both given.
+        """
+        raise NotImplementedError("task 3.5: Llama.hidden_states")
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head: (…, hidden_size) -> (…, vocab_size), by the embedding's weight where tied."""
+        raise NotImplementedError("task 3.5: Llama.logits")
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(vocab_size, hidden_size): the matrix of the head, the embedding's where tied."""
+        raise NotImplementedError("task 3.5: Llama.head_weight")
+
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Logits of every position: (batch, time, vocab_size). Arguments as in `hidden_states`."""
+        return self.logits(self.hidden_states(ids, positions, documents, cache))
