@@ -22,6 +22,7 @@ from autograder.testing.kernel_report import (
     KernelReport,
     Launch,
     LineCount,
+    is_kernel,
     read_report,
 )
 from autograder.testing.kernel_words import WASTEFUL, hint_for_diagnostic
@@ -90,8 +91,9 @@ def panel_of(
 ) -> Panel:
     """The panel of a report, or of a figure's data: a report with "sources" and "flops" beside it.
 
-    sources: lines of source by `FILE:LINE`; flops: floating-point operations by kernel; resources:
-    what nvcc said of the file's kernels, if it was asked. Raises MalformedReport.
+    sources: lines of source by `FILE:LINE`; flops: floating-point operations by kernel, those of
+    the whole call under ""; resources: what nvcc said of the kernels, if asked. Raises
+    MalformedReport.
     """
     report = read_report(data)
     sources = _texts(data.get("sources"))
@@ -101,14 +103,14 @@ def panel_of(
     diagnostics = report.diagnostics[:MAX_DIAGNOSTICS]
     return Panel(
         kernels=[
-            _table(one, sources, flops.get(one.kernel, 0.0), gpu, pictures, resources)
+            _table(one, sources, _flops_of(one, kernels, flops), gpu, pictures, resources)
             for one in shown
         ],
         findings=[_finding(one, sources) for one in diagnostics],
         more_kernels=len(kernels) - len(shown),
         more_findings=len(report.diagnostics) - len(diagnostics),
         gpu=gpu,
-        roofline=_roofline(report, flops, gpu) if pictures else None,
+        roofline=_roofline(report, flops, gpu, resources) if pictures else None,
         output=clean_text(report.output, max_lines=40, max_characters=4_000),
     )
 
@@ -267,13 +269,28 @@ def _pictures(lines: Sequence[LineCount]) -> list[tuple[str, Drawing]]:
     return drawn
 
 
-def _roofline(report: KernelReport, flops: Mapping[str, float], gpu: str) -> Drawing | None:
-    """A point for each kernel whose flops are known."""
-    points = [
-        version_of(name, KernelReport(launches=report.of(name)), gpu, known)
-        for name, known in flops.items()
-        if known > 0 and report.of(name)
-    ]
+def _flops_of(launch: Launch, kernels: Sequence[Launch], flops: Mapping[str, float]) -> float:
+    """Those of one row of the panel; 0 where other launches share the number with it."""
+    for name, known in flops.items():
+        own = [one for one in kernels if is_kernel(one.kernel, name or None)]
+        if own == [launch]:
+            return known
+    return 0.0
+
+
+def _roofline(
+    report: KernelReport, flops: Mapping[str, float], gpu: str, resources: Sequence[Resources]
+) -> Drawing | None:
+    """A point for each kernel whose flops are known, or one for all together."""
+    points = []
+    for name, known in flops.items():
+        own = KernelReport(launches=report.of(name or None))
+        names = {launch.kernel for launch in own.launches}
+        if known > 0 and names:
+            words = name or (names.pop() if len(names) == 1 else "all kernels together")
+            points.append(version_of(words, own, gpu, known, resources))
+    if not points:
+        return None
     return draw(Figure(kind="roofline", title="", data={"gpu": gpu, "points": points}))
 
 

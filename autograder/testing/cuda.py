@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,12 @@ def at_most(
     kernel: str | None = None,
     slack: float = 1.2,
 ) -> None:
-    """Assert that `count` is at most `limit` × `slack`; `why` derives the limit in words."""
+    """Assert that `count` is at most `limit` × `slack`; `why` derives the limit in words.
+
+    Atomics count as loads and as stores: `atomicAdd(p, 0)` reads like a load does.
+    """
     launches = _launches(read(report), kernel)
-    value, allowed = totals_of(launches)[_known(count)], limit * slack
+    value, allowed = _value(totals_of(launches), count), limit * slack
     allowed = math.floor(allowed + 1e-9) if count not in words.RATIOS else allowed
     product = "" if slack == 1 else f" ({limit:,g} × {slack:g})"
     _measure(count, kernel, value, f"at most {allowed:,g}{product}", why)
@@ -114,9 +117,12 @@ def at_most(
 
 
 def exactly(report: Any, count: str, expected: float, why: str = "", kernel: str | None = None) -> None:
-    """Assert that `count` is `expected`, for counts that follow from the task alone."""
+    """Assert that `count` is `expected`, for counts that follow from the task alone.
+
+    Atomics count as loads and as stores.
+    """
     launches = _launches(read(report), kernel)
-    value = totals_of(launches)[_known(count)]
+    value = _value(totals_of(launches), count)
     _measure(count, kernel, value, f"exactly {expected:,g}", why)
     if value != expected:
         asked = f"exactly {expected:,g} are expected"
@@ -143,12 +149,12 @@ def attach(
     figure: Callable[..., None],
     report: Any,
     title: str = "Your kernels",
-    flops: dict[str, float] | None = None,
+    flops: float | Mapping[str, float] = 0,
 ) -> None:
     """Attach the report's pictures: counts by line, access and bank pictures, modelled time.
 
-    figure: the fixture of that name; flops: floating-point operations by kernel, where a roofline
-    should be drawn (of all its launches together; a fused multiply-add is two).
+    figure: the fixture of that name; flops: floating-point operations, a fused multiply-add two,
+    where a roofline should be drawn: of the whole call, or by kernel (of all its launches together).
     """
     found = read(report)
     data = {
@@ -159,7 +165,7 @@ def attach(
         ],
         "output": found.output[:MAX_ATTACHED_OUTPUT],
         "sources": _sources(found),
-        "flops": dict(flops or {}),
+        "flops": dict(flops) if isinstance(flops, Mapping) else {"": flops},
     }  # fmt: skip
     figure(kind="kernels", title=title, data=data)
 
@@ -185,6 +191,11 @@ def _launches(report: KernelReport, kernel: str | None) -> tuple[Launch, ...]:
     return found
 
 
+def _value(total: dict[str, float], count: str) -> float:
+    """A count with its atomics: one reads and writes, so it is no way around a limit on either."""
+    return total[_known(count)] + total.get(words.of_atomics(count), 0)
+
+
 def _known(count: str) -> str:
     if count not in COUNTS:
         raise ValueError(f"{count!r} is no count; there are {', '.join(COUNTS)}")
@@ -198,7 +209,9 @@ def _counted(
     """What was counted, the limit and where it comes from, the lines it comes from, and a hint."""
     names = list(dict.fromkeys(launch.kernel for launch in launches))
     where = kernel or ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-    lines = [f"{where}: {words.amount(count, value)}; {asked}"]
+    atomics = totals_of(launches).get(words.of_atomics(count), 0)
+    of_them = f", {atomics:,g} of them by atomics, which read and write" if atomics else ""
+    lines = [f"{where}: {words.amount(count, value)}{of_them}; {asked}"]
     if why:
         lines.append(f"{limit:,g} because: {why}" if limit else f"because: {why}")
     dear = costliest(launches, count)

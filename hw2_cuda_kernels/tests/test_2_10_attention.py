@@ -71,7 +71,8 @@ def test_traffic_of_keys_and_values(student, rng, figure):
     """q is read once, k and v once a query tile, without the tiles above the diagonal."""
     shape = (1, 1, 256, 32)
     (answer,) = attended(student, [attention_case(rng, shape)])
-    cuda.attach(figure, answer["report"], title="Flash attention, 256 tokens, head_dim 32")
+    title = "Flash attention, 256 tokens, head_dim 32"
+    cuda.attach(figure, answer["report"], title, flops=4 * 32 * (256 * 257 // 2))
     # Query tiles of 64 read 64, 128, 192 and 256 rows of k, and of v: 640 each, and q has 256 rows:
     # 1536 rows of 128 bytes, 4 sectors. With the tiles above the diagonal it would be 4 × 256 rows
     # of k and v each, 9216 sectors. Exact: rows begin at sectors, and each is read as a whole.
@@ -91,7 +92,8 @@ def test_nothing_but_the_output_is_stored(student, rng, figure):
         student, [attention_case(rng, shape, "naive"), attention_case(rng, shape, logsumexp=True)]
     )
     for name, answer in (("naive (given)", naive), ("flash", flash)):
-        cuda.attach(figure, answer["report"], title=f"Attention over 128 tokens, {name}")
+        title = f"Attention over 128 tokens, {name}"
+        cuda.attach(figure, answer["report"], title, flops=4 * 64 * (128 * 129 // 2))
     # 128 × 64 floats of out and 128 of logsumexp: 1024 + 16 sectors, if each store fills its own.
     # A thread that stores one logsumexp by itself takes a sector for it: up to 128, so 1152. The
     # reference takes 1056 (4 rows of a warp lie in a sector). Naive: 2 × 2048 more, for its scores.

@@ -57,7 +57,8 @@ def test_int8_traffic(student, rng, figure):
     integers, scales = random_weights(rng, rows, columns, 8, 64)
     x = rng.standard_normal(columns).astype(np.float32)
     report = check(student, drivers.gemv, integers, scales, x, 8)["report"]
-    cuda.attach(figure, report, title="int8: 16 rows of 1024 weights times a vector")
+    title = "int8: 16 rows of 1024 weights times a vector"
+    cuda.attach(figure, report, title, flops=2 * rows * columns)
     # A row has 256 words, 8 requests of 32. For each: 1 request for words (128 bytes, 4 sectors),
     # 1 for x (32 float4s, 16 sectors), 1 for scales (2 floats side by side, 1 sector). So a row is
     # 24 requests and 8 * 21 = 168 sectors, exact in the reference. A second read of the weights
@@ -83,7 +84,8 @@ def test_int4_traffic(student, rng, figure):
     integers, scales = random_weights(rng, rows, columns, 4, 64)
     x = rng.standard_normal(columns).astype(np.float32)
     report = check(student, drivers.gemv, integers, scales, x, 4)["report"]
-    cuda.attach(figure, report, title="int4: 16 rows of 1024 weights times a vector")
+    title = "int4: 16 rows of 1024 weights times a vector"
+    cuda.attach(figure, report, title, flops=2 * rows * columns)
     # A row has 128 words, 4 requests of 32. For each: 1 request for words (128 bytes, 4 sectors),
     # 2 for x (32 float4s that fill their sectors, 16 sectors), 1 for scales (4 floats, 1 sector).
     # So a row is 16 requests and 4 * 37 = 148 sectors, exact in the reference. A second read of the

@@ -65,7 +65,9 @@ def test_launches_and_sectors(student, rng, figure):
     x = rng.standard_normal((batch, time, dim)).astype(np.float32)
     got = checked(student, drivers.transformer_block, x=x, weights=weights, heads=heads)
     report = got["report"]
-    cuda.attach(figure, report, title="A transformer block: 64 tokens of 64, 2 heads, 256 hidden")
+    title = "A transformer block: 64 tokens of 64, 2 heads, 256 hidden"
+    # Four products by dim × dim, two by dim × hidden, and causal attention, a multiply-add two.
+    cuda.attach(figure, report, title, flops=2 * time * dim * (4 * dim + 2 * hidden + time + 1))
     assert_close(got["out"], expected_block(x, weights, heads), rtol=1e-4, atol=1e-4, name="block")
     assert len(report["launches"]) <= 12, (
         f"{len(report['launches'])} launches: "

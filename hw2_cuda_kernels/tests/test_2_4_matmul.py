@@ -36,7 +36,8 @@ def test_tiles_divide_the_traffic_by_the_side_of_a_tile(student, rng, figure):
     cases = [matmul_case(rng, (N, N), (N, N), version) for version in ("naive", "tiled")]
     naive, tiled = multiplied(student, cases)
     for name, answer in (("naive (given)", naive), ("tiled", tiled)):
-        cuda.attach(figure, answer["report"], title=f"Product of 128 × 128 matrices, {name}")
+        title = f"Product of 128 × 128 matrices, {name}"
+        cuda.attach(figure, answer["report"], title, flops=2 * N**3)
     report = tiled["report"]
     # 4 × 4 tiles of C take 4 steps each; a step loads 2 tiles of 32 × 32 floats, which are 64
     # requests of a warp with 4 sectors each: 4096 requests, 16384 sectors. The naive kernel makes a
@@ -94,7 +95,7 @@ def test_register_tiles_halve_the_global_traffic_in_float4s(student, rng, figure
     """Global traffic of the register-tiled product: tiles of 64 × 64, 16 bytes a lane."""
     (answer,) = multiplied(student, plain_cases(rng, "register", [(N, N, N)]))
     report = answer["report"]
-    cuda.attach(figure, report, title="Product of 128 × 128 matrices, register")
+    cuda.attach(figure, report, title="Product of 128 × 128 matrices, register", flops=2 * N**3)
     # 2 × 2 tiles of C, each with 64 rows of A and 64 columns of B: 2 × 64 × 128 floats, which are
     # 2048 sectors.
     cuda.at_most(
