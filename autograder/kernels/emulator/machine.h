@@ -55,18 +55,17 @@ struct AsyncCopy {
 
 struct Context;
 
-struct Thread {
+// The first line of the cache has all that a switch between threads and a barrier look at.
+struct alignas(64) Thread {
     void* stack_pointer = nullptr;
-    Address stack_low = 0, stack_size = 0;
-    Address user_top = 0;  // at and above it the stack is the emulator's
     Context* context = nullptr;
     State state = State::Done;
     bool is_host = false, yielded = false, fenced = false;
-    uint3 index{};
-    unsigned linear = 0, lane = 0, depth = 0;
-    std::uint64_t steps = 0;
-    Address frames[MAX_DEPTH];  // where each function on the stack keeps its return address
     int barrier_kind = 0, barrier_value = 0, barrier_line = 0;
+    uint3 index{};
+    unsigned linear = 0, lane = 0, depth = 0, steps = 0;
+    Address stack_low = 0, stack_size = 0;
+    Address user_top = 0;  // at and above it the stack is the emulator's
     WarpRequest request{};
     std::uint32_t clock[WARP];  // what this lane has seen of its warp's lanes
     std::vector<Event> events;
@@ -77,6 +76,7 @@ struct Thread {
     std::vector<AsyncCopy> copies;
     std::vector<std::size_t> committed;  // ends of the committed groups in `copies`
     Stack stack;
+    Address frames[MAX_DEPTH];  // where each function on the stack keeps its return address
 };
 
 // ---- Memory
@@ -179,6 +179,7 @@ struct Machine {
     std::size_t allowed_shared = SHARED_STATIC;
     std::uint32_t epoch = 1, launch_epoch = 1;
     std::uint64_t launch_steps = 0;
+    bool race_pending = false;  // a second write to a word was made, and not yet looked at
     std::atomic<bool> stopping{false};  // a fatal fault: every context ends its block
     volatile std::sig_atomic_t expired = 0;
     std::string unfinished;  // the task of a stub that was reached
@@ -189,6 +190,13 @@ struct Context {
     void* scheduler = nullptr;  // stack pointer of what runs the fibers
     std::vector<Thread*> threads;
     unsigned count = 0;  // threads of the block
+    unsigned waiting = 0, ended = 0;  // of them: at the barrier, at their end
+    const Thread* first_waiting = nullptr;  // at the barrier: who came first
+    bool mixed_barrier = false;  // and whether others came by another line, or with a predicate
+    // The round that runs: the lanes before `round_end` take turns. Afterwards: can any of them go on
+    // at once, and did one give way because it had run for long?
+    unsigned round_end = 0;
+    bool again = false, spun = false;
     unsigned at_collectives = 0;  // of them, how many wait at a warp-wide operation
     std::vector<Event> streams[WARP];  // room for the events of the warp that runs
     const EmuLaunch* launch = nullptr;
@@ -213,8 +221,9 @@ extern thread_local Thread* current __attribute__((tls_model("initial-exec")));
 // ---- launch.cpp
 // Ends the call if there were too many launches, copies and sets since the last report.
 void limit_launches();
-void yield_thread();             // back to the scheduler, to be resumed
-[[noreturn]] void end_thread();  // back to the scheduler, never to be resumed
+// Goes on with the next thread of the round, after the last one with the scheduler.
+void yield_thread();             // to be resumed
+[[noreturn]] void end_thread();  // never to be resumed
 
 // ---- diagnose.cpp
 inline std::uint32_t pc_of(const void* return_address);  // below

@@ -139,7 +139,7 @@ void found_race(const Thread* thread, const Place& place, unsigned size, Access 
     found.text = with_write ? "write" : "read";
     describe_place(found, thread, place);
     if (with_write && access == Access::Store && size <= 16) {
-        pending.active = true;
+        pending.active = machine.race_pending = true;
         pending.address = address_of(thread, place);
         pending.size = size;
         std::memcpy(pending.before, reinterpret_cast<void*>(pending.address), size);
@@ -218,7 +218,7 @@ void split(Cell& cell, Space space, std::size_t word) {
 
 void settle_pending() {
     if (!pending.active) return;
-    pending.active = false;
+    pending.active = machine.race_pending = false;
     if (std::memcmp(pending.before, reinterpret_cast<void*>(pending.address), pending.size) == 0) {
         pending.found.kind = "same value race";
         pending.found.error = false;
@@ -231,7 +231,7 @@ void begin_launch_races() {
     released.clear();
     byte_cells.clear();
     released_entries = 0;
-    pending.active = false;
+    pending.active = machine.race_pending = false;
 }
 
 // Joins two lists; of a thread that is in both, the later release.
@@ -268,7 +268,7 @@ void release_acquire(Thread* thread, Address address) {
 
 void check_access(Thread* thread, const Place& place, unsigned size, Access access,
                   std::uint32_t pc) {
-    if (pending.active) settle_pending();
+    if (machine.race_pending) settle_pending();
     if (access == Access::Store) thread->fenced = false;  // what follows a fence is not behind it
     if (place.space == Space::Global) {
         check_valid(thread, place, machine.valid, size, access, pc);

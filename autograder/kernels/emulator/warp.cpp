@@ -190,7 +190,11 @@ bool complete_active_mask(Context& context, unsigned warp) {
     return group != 0;
 }
 
-void complete_barrier(Context& context, unsigned ended) {
+namespace {
+
+// The barrier that has a predicate, or threads at other lines of it, or some that have ended.
+void complete_mixed_barrier(Context& context) {
+    const unsigned ended = context.ended;
     const Thread* first = nullptr;
     int total = 0, all = 1, any = 0;
     for (unsigned i = 0; i < context.count; ++i) {
@@ -221,8 +225,19 @@ void complete_barrier(Context& context, unsigned ended) {
         thread->barrier_value = thread->barrier_kind == EMU_BARRIER_COUNT ? total
                                 : thread->barrier_kind == EMU_BARRIER_AND ? all
                                                                           : any;
-        thread->state = State::Ready;
     }
+}
+
+}  // namespace
+
+void complete_barrier(Context& context) {
+    if (context.mixed_barrier || context.ended) complete_mixed_barrier(context);
+    for (unsigned i = 0; i < context.count; ++i) {
+        Thread* thread = context.threads[i];
+        if (thread->state == State::Barrier) thread->state = State::Ready;
+    }
+    context.waiting = 0;
+    context.mixed_barrier = false;
     if (machine.options.instrumented) {
         ++machine.epoch;
         ++context.record->barriers;
@@ -290,6 +305,9 @@ extern "C" int emu_barrier(int kind, int predicate, int line) {
     thread->barrier_value = predicate;
     thread->barrier_line = line;
     thread->state = State::Barrier;
+    Context& context = *thread->context;
+    if (context.waiting++ == 0) context.first_waiting = thread;
+    context.mixed_barrier |= kind != EMU_BARRIER || line != context.first_waiting->barrier_line;
     yield_thread();
     return thread->barrier_value;
 }

@@ -13,7 +13,7 @@ bool complete_collectives(Context& context, unsigned warp);
 bool complete_active_mask(Context& context, unsigned warp);
 
 // All living threads wait at a barrier: lets them go on, and reports what is wrong about it.
-void complete_barrier(Context& context, unsigned ended);
+void complete_barrier(Context& context);
 
 // Nothing can run and not all have ended: reports who waits where, and stops the launch.
 void report_deadlock(Context& context);
