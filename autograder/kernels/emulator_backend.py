@@ -134,7 +134,7 @@ class EmulatorBackend:
 
     def report(self) -> dict[str, Any]:
         """Everything since the last call."""
-        whole: dict[str, Any] = {"launches": [], "diagnostics": [], "output": ""}
+        whole: dict[str, Any] = {"launches": [], "diagnostics": [], "output": "", "dropped": 0}
         for part in self._reports:
             for key in whole:
                 whole[key] += part[key]

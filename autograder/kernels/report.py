@@ -25,6 +25,7 @@ def read_report(raw: Mapping[str, Any], builds: Mapping[int, Build], names: Name
         "launches": launches,
         "diagnostics": _merged(found),
         "output": raw["output"],
+        "dropped": raw["dropped"],
     }
 
 

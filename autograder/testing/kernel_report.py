@@ -165,11 +165,15 @@ class Launch:
 
 @dataclass(frozen=True)
 class KernelReport:
-    """All launches of a call in their order, and what was wrong in them."""
+    """All launches of a call in their order, and what was wrong in them.
+
+    dropped: findings beyond those that a device keeps, of places that are not in `diagnostics`.
+    """
 
     launches: tuple[Launch, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     output: str = ""
+    dropped: int = 0
 
     def of(self, kernel: str | None) -> tuple[Launch, ...]:
         """The launches of one kernel; `name` also means `name<…>`. None means all."""
@@ -246,6 +250,7 @@ def read_report(value: Any) -> KernelReport:
         launches=tuple(map(_launch, _items(report, "launches", MAX_LAUNCHES))),
         diagnostics=tuple(map(_diagnostic, _items(report, "diagnostics", MAX_DIAGNOSTICS))),
         output=printable(report.get("output", ""), MAX_OUTPUT),
+        dropped=_reader(report, "report")("dropped"),
     )
 
 
