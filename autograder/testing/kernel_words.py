@@ -104,6 +104,12 @@ def hint_for_diagnostic(found: Diagnostic) -> str:
     return _TRY.get(found.kind, _OTHER)
 
 
+def dropped(count: int) -> str:
+    """Of findings that were not kept; they are not told apart, so it is their number that is known."""
+    times = f"{count:,} times" if count > 1 else "once"
+    return f"beyond that something was wrong in other places, {times}; mend these first"
+
+
 def amount(count: str, value: float) -> str:
     """`1,024 sectors of 32 bytes written to global memory`."""
     if count in RATIOS:
@@ -127,6 +133,13 @@ def line_text(line: LineCount) -> str:
     return text
 
 
+def of_atomics(count: str) -> str:
+    """The count of atomics that belongs to one of loads or stores; "" for other counts."""
+    space, _, rest = count.partition("_")
+    kind, _, what = rest.partition("_")
+    return f"{space}_atomic_{what}" if kind in ("load", "store") else ""
+
+
 def worth_of(count: str) -> Callable[[LineCount], float]:
     """How much a line has to do with a count; 0 where nothing."""
     if count == "worst_bank_degree":
@@ -137,14 +150,15 @@ def worth_of(count: str) -> Callable[[LineCount], float]:
     if access is None:
         return lambda line: 0
     field = count.removeprefix(f"{access}_")
-    return lambda line: getattr(line, field) if line.access == access else 0
+    counted = (access, f"{access.partition('_')[0]}_atomic")
+    return lambda line: getattr(line, field) if line.access in counted else 0
 
 
 def hint_for_count(count: str, dear: Sequence[LineCount], too_few: bool = False) -> str:
     """One thing to try about a count that is too large, seen the lines it comes from."""
     if too_few:
         return "less than that can't do the whole work: is a part of it left out, or done elsewhere?"
-    if "atomic" in count:
+    if "atomic" in count or (dear and all("atomic" in line.access for line in dear)):
         return (
             "add up first: in registers, then over the warp with shuffles, then over the block in "
             "shared memory; one atomic a block is left"

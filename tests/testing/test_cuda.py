@@ -344,28 +344,3 @@ def test_what_may_be_absent_has_a_default():
     (launch,) = read_report(bare).launches
     assert (launch.blocks, launch.blocks_run, launch.lines) == (2, 2, ())
     assert read_report({"diagnostics": [{"message": "m"}]}).diagnostics[0].is_error
-
-
-# --- pictures -------------------------------------------------------------------------------------
-
-
-def test_attached_data_are_a_small_report_again(running):
-    kept: list[dict[str, Any]] = []
-    lines = [samples.line(n, "global_load", n, 4, 4) for n in range(1, 41)]
-    big = samples.report(*[samples.launch(f"k{n % 12}", lines) for n in range(36)],
-                         diagnostics=(samples.race(),) * 90)  # fmt: skip
-    big["output"] = "printed\n" * 1_000
-    cuda.attach(lambda **fields: kept.append(fields), big, title="t", flops={"k0": 5})
-    (one,) = kept
-    assert (one["kind"], one["title"], one["data"]["flops"]) == ("kernels", "t", {"k0": 5})
-    again = read_report(one["data"])
-    assert (len(again.launches), len(again.diagnostics)) == (8, 20)
-    assert (len(again.output), again.output[0]) == (4_000, "p")
-    assert again.launches[0].launches == 3
-    assert again.launches[0].counts["global_load_requests"] == 3 * sum(range(1, 41))
-    assert [line.line for line in again.launches[0].lines] == list(range(17, 41))
-    assert one["data"]["sources"]["transpose.cu:38"] == "line_38();"
-
-
-def test_every_count_has_words():
-    assert set(COUNTED) == set(COUNTS)
