@@ -25,10 +25,10 @@ from autograder.testing.kernel_report import (
     is_kernel,
     read_report,
 )
-from autograder.testing.kernel_words import WASTEFUL, hint_for_diagnostic
+from autograder.testing.kernel_words import WASTEFUL, dropped, hint_for_diagnostic
 from autograder.testing.records import Figure
 
-MAX_KERNELS, MAX_LINES, MAX_DIAGNOSTICS = 8, 24, 20
+MAX_KERNELS, MAX_LINES, MAX_DIAGNOSTICS = 16, 24, 20
 # One, and several.
 _SHARED_UNIT, _GLOBAL_UNIT = ("pass", "passes"), ("sector", "sectors")
 
@@ -81,6 +81,7 @@ class Panel:
     findings: list[Finding]
     more_kernels: int
     more_findings: int
+    dropped: str
     gpu: str
     roofline: Drawing | None
     output: str
@@ -107,8 +108,11 @@ def panel_of(
             for one in shown
         ],
         findings=[_finding(one, sources) for one in diagnostics],
-        more_kernels=len(kernels) - len(shown),
-        more_findings=len(report.diagnostics) - len(diagnostics),
+        more_kernels=len(kernels) - len(shown) + _count(data.get("more_kernels")),
+        more_findings=(
+            len(report.diagnostics) - len(diagnostics) + _count(data.get("more_diagnostics"))
+        ),
+        dropped=dropped(report.dropped) if report.dropped else "",
         gpu=gpu,
         roofline=_roofline(report, flops, gpu, resources) if pictures else None,
         output=clean_text(report.output, max_lines=40, max_characters=4_000),
@@ -317,6 +321,10 @@ def _texts(value: Any) -> dict[str, str]:
         for key, text in pairs
         if isinstance(key, str) and isinstance(text, str)
     }
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and 0 <= value < 1_000_000 else 0
 
 
 def _numbers(value: Any) -> dict[str, float]:

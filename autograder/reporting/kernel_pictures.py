@@ -332,7 +332,8 @@ def roofline(axes: Axes, data: Mapping[str, Any]) -> str:
                       textcoords="offset points", ha="right" if right else "left")  # fmt: skip
     log_axis(axes, "x")
     log_axis(axes, "y")
-    axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=MUTED)
+    # Above the roofs no point can lie.
+    axes.legend(loc="upper left", frameon=False, fontsize=9, labelcolor=MUTED)
     axes.set_xlabel("FLOP per byte asked of global memory")
     axes.set_title(f"GFLOP/s, modelled on {gpu.name}", loc="left", fontsize=10, color=MUTED)
     axes.grid(color=RULE, linewidth=0.6)

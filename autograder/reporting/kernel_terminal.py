@@ -26,6 +26,8 @@ def print_panel(panel: Panel, console: Console | None = None) -> None:
         _print_finding(finding, console)
     if panel.more_findings:
         console.print(Text(f"and {panel.more_findings} more diagnostics"))
+    if panel.dropped:
+        console.print(Text(panel.dropped, style="yellow"), soft_wrap=True)
     if panel.kernels and not panel.findings:
         console.print(Text("no race, no access out of bounds, nothing read before it was written",
                            style="green"))  # fmt: skip

@@ -41,7 +41,7 @@ __all__ = [
 
 MAX_SHOWN = 5
 COSTLIEST = 3
-MAX_KERNELS, MAX_ATTACHED_LINES, MAX_ATTACHED_DIAGNOSTICS, MAX_ATTACHED_OUTPUT = 8, 24, 20, 4_000
+MAX_KERNELS, MAX_ATTACHED_LINES, MAX_ATTACHED_DIAGNOSTICS, MAX_ATTACHED_OUTPUT = 16, 24, 20, 4_000
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,16 @@ def check(report: Any) -> None:
 
     Warnings pass. The message names the lines, the threads, and what to try.
     """
-    errors = [found for found in read(report).diagnostics if found.is_error]
+    report = read(report)
+    errors = [found for found in report.diagnostics if found.is_error]
     if not errors:
         return
     errors.sort(key=lambda found: found.kind != "race")  # what was read too early is its consequence
     shown = [_diagnosed(found) for found in errors[:MAX_SHOWN]]
     if len(errors) > MAX_SHOWN:
         shown.append(f"and {len(errors) - MAX_SHOWN} more")
+    if report.dropped:
+        shown.append(words.dropped(report.dropped))
     if len(errors) > 1:
         shown.insert(0, f"{len(errors)} errors in your kernels; the first is the one to look at")
     raise KernelDiagnosed(
@@ -157,8 +160,12 @@ def attach(
     where a roofline should be drawn: of the whole call, or by kernel (of all its launches together).
     """
     found = read(report)
+    kernels = found.kernels()
     data = {
-        "launches": [_trimmed(one).as_mapping() for one in found.kernels()[:MAX_KERNELS]],
+        "launches": [_trimmed(one).as_mapping() for one in kernels[:MAX_KERNELS]],
+        "more_kernels": max(len(kernels) - MAX_KERNELS, 0),
+        "more_diagnostics": max(len(found.diagnostics) - MAX_ATTACHED_DIAGNOSTICS, 0),
+        "dropped": found.dropped,
         "diagnostics": [
             vars(one) | {"block": list(one.block), "thread": list(one.thread)}
             for one in found.diagnostics[:MAX_ATTACHED_DIAGNOSTICS]

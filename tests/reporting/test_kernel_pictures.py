@@ -229,6 +229,30 @@ def test_a_launch_that_fits_nowhere_has_counts_and_no_time():
     assert dict(kernel.facts)["modelled time"] == "none: a block does not fit on an SM of A100"
 
 
+def test_flops_of_the_whole_call_are_one_point_or_the_kernels_own():
+    """Two kernels share the number, so neither's arithmetic is known by itself."""
+    both = samples.report(samples.naive(), samples.tiled())
+    panel = panel_of(both | {"flops": {"": 1e9}})
+    assert panel.roofline is not None
+    assert "all kernels together at " in panel.roofline.alt
+    assert all("arithmetic" not in one.terms for one in panel.kernels)
+    alone = panel_of(samples.report(samples.tiled()) | {"flops": {"": 1e9}})
+    assert "transpose_tiled at " in alone.roofline.alt
+    assert alone.kernels[0].terms.startswith("arithmetic")
+    assert panel_of(both | {"flops": {"": 0}}).roofline is None
+
+
+def test_what_was_left_out_of_a_report_is_told():
+    data = CONFLICTS | {"more_kernels": 3, "more_diagnostics": 9, "dropped": 40}
+    out = io.StringIO()
+    print_panel(panel_of(data, pictures=False), Console(file=out, width=90))
+    page = page_of(data)
+    for text in (out.getvalue(), page):
+        assert "3 more kernels" in text
+        assert "9 more diagnostics" in text
+        assert "wrong in other places, 40 times" in text
+
+
 def page_of(report: dict[str, Any], failed: str = "") -> str:
     version = kernel_page.Version("tiled", panel_of(report), failed)
     operation = kernel_page.Operation("2.3 transpose", "64 × 64 floats", [version])

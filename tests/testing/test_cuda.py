@@ -14,7 +14,7 @@ import kernel_samples as samples
 from autograder.kernels import sentences
 from autograder.testing import cuda
 from autograder.testing.kernel_report import COUNTS, MAX_DIAGNOSTICS, MAX_LAUNCHES, read_report
-from autograder.testing.kernel_words import COUNTED, KNOWN_KINDS
+from autograder.testing.kernel_words import KNOWN_KINDS
 
 NAIVE, TILED = samples.report(samples.naive()), samples.report(samples.tiled())
 CONFLICTS = samples.report(samples.tiled(padded=False))
