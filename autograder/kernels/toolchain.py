@@ -107,7 +107,7 @@ def environment(temporary: Path | None = None) -> dict[str, str]:
 # ---- the emulator's own library
 
 _LIBRARY_FLAGS = (
-    *("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-pthread", "-fno-omit-frame-pointer"),
+    *("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-pthread"),
     *("-ffp-contract=off", "-Wl,-Bsymbolic,-z,defs,-z,relro,-z,now,-z,noexecstack"),
 )
 MOST_LIBRARIES = 12

@@ -10,28 +10,6 @@
 
 namespace emu {
 
-namespace {
-
-// Leaves the thread for the next one of the round that can run, without a detour by the scheduler:
-// that is half the switches, and the processor foresees where a switch returns to.
-inline void leave(Thread* thread) {
-    Context& context = *thread->context;
-    if (machine.race_pending) settle_pending();
-    if (!machine.stopping.load(std::memory_order_relaxed)) {
-        for (unsigned i = thread->linear + 1; i < context.round_end; ++i) {
-            Thread* next = context.threads[i];
-            if (next->state != State::Ready) continue;
-            next->yielded = false;
-            current = next;
-            emu_switch_fiber(&thread->stack_pointer, next->stack_pointer);
-            return;
-        }
-    }
-    emu_switch_fiber(&thread->stack_pointer, context.scheduler);
-}
-
-}  // namespace
-
 void yield_thread() {
     Thread* thread = current;
     Context& context = *thread->context;

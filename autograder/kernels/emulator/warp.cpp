@@ -271,13 +271,17 @@ void report_deadlock(Context& context) {
 
 namespace {
 
-Thread* kernel_thread(const char* what, int line) {
-    Thread* thread = current;
-    if (thread && !thread->is_host) return thread;
-    Diagnostic found = describe("device function on the host", true, thread);
+[[noreturn]] __attribute__((noinline)) void refuse_host(const char* what, int line) {
+    Diagnostic found = describe("device function on the host", true, current);
     found.text = what;
     found.line = line;
     fail(found);
+}
+
+inline Thread* kernel_thread(const char* what, int line) {
+    Thread* thread = current;
+    if (!thread || thread->is_host) refuse_host(what, line);
+    return thread;
 }
 
 std::uint64_t wait_for_warp(Thread* thread, const WarpRequest& request) {
@@ -308,7 +312,7 @@ extern "C" int emu_barrier(int kind, int predicate, int line) {
     Context& context = *thread->context;
     if (context.waiting++ == 0) context.first_waiting = thread;
     context.mixed_barrier |= kind != EMU_BARRIER || line != context.first_waiting->barrier_line;
-    yield_thread();
+    leave(thread);
     return thread->barrier_value;
 }
 

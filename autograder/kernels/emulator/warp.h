@@ -5,6 +5,32 @@
 
 namespace emu {
 
+// Leaves the thread for the next one of the round that can run, without a detour by the scheduler:
+// that is half the switches, and the processor foresees where a switch returns to.
+inline void leave(Thread* thread) {
+    Context& context = *thread->context;
+    if (machine.race_pending) settle_pending();
+    if (!machine.stopping.load(std::memory_order_relaxed)) {
+        for (unsigned i = thread->linear + 1; i < context.round_end; ++i) {
+            Thread* next = context.threads[i];
+            if (next->state != State::Ready) continue;
+            next->yielded = false;
+            current = next;
+            // What the next one will look at when it leaves in its turn.
+            if (i + 1 < context.round_end) {
+                const auto* after = static_cast<const char*>(context.threads[i + 1]->stack_pointer);
+                __builtin_prefetch(after);
+                __builtin_prefetch(after + 64);
+                __builtin_prefetch(after + 128);
+                __builtin_prefetch(after + 192);
+            }
+            emu_switch_fiber(&thread->stack_pointer, next->stack_pointer);
+            return;
+        }
+    }
+    emu_switch_fiber(&thread->stack_pointer, context.scheduler);
+}
+
 // Completes each warp-wide operation at which all living lanes of its mask wait; true if one was.
 bool complete_collectives(Context& context, unsigned warp);
 
