@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -55,6 +58,30 @@ class KVCache:
     def advance(self, time: int) -> None:
         """All layers have written: the next step starts `time` positions later."""
         raise NotImplementedError("task 3.6: KVCache.advance")
+
+    def truncate(self, lengths: Tensor | Sequence[int]) -> None:
+        """Forget what lies at and after position lengths[b] of each row.
+
+        lengths: (batch,), none above the row's own. Nothing is copied or cleared: the slots behind
+        a row's length are never seen, and the next step writes over them. That is also how padding
+        on the right leaves the cache: run the padded prompts, then truncate to their true lengths.
+        Raises ValueError where a row would grow.
+        """
+        raise NotImplementedError("task 3.6: KVCache.truncate")
+
+    def select(self, rows: Tensor | Sequence[int]) -> KVCache:
+        """A cache of its own that holds only these rows, in this order; a row may come twice.
+
+        rows: (new batch,) integers. Capacity, type and device stay; nothing is shared with `self`.
+        """
+        raise NotImplementedError("task 3.6: KVCache.select")
+
+    def repeat(self, times: int) -> KVCache:
+        """A cache of its own with each row `times` times, copies of a row side by side.
+
+        For many continuations of one prompt: the prompt runs through the model once.
+        """
+        raise NotImplementedError("task 3.6: KVCache.repeat")
 
     def _used(self, time: int) -> int:
         """The longest row after `time` more positions; ValueError where there is no room."""

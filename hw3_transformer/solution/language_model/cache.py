@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -76,6 +79,44 @@ class KVCache:
         """All layers have written: the next step starts `time` positions later."""
         # BEGIN SOLUTION 3.6
         self.lengths += time
+        # END SOLUTION
+
+    def truncate(self, lengths: Tensor | Sequence[int]) -> None:
+        """Forget what lies at and after position lengths[b] of each row.
+
+        lengths: (batch,), none above the row's own. Nothing is copied or cleared: the slots behind
+        a row's length are never seen, and the next step writes over them. That is also how padding
+        on the right leaves the cache: run the padded prompts, then truncate to their true lengths.
+        Raises ValueError where a row would grow.
+        """
+        # BEGIN SOLUTION 3.6
+        shorter = torch.as_tensor(lengths, dtype=torch.int64, device=self.lengths.device)
+        if bool((shorter > self.lengths).any()) or bool((shorter < 0).any()):
+            raise ValueError(f"can't truncate lengths {self.lengths.tolist()} to {shorter.tolist()}")
+        self.lengths.copy_(shorter)
+        # END SOLUTION
+
+    def select(self, rows: Tensor | Sequence[int]) -> KVCache:
+        """A cache of its own that holds only these rows, in this order; a row may come twice.
+
+        rows: (new batch,) integers. Capacity, type and device stay; nothing is shared with `self`.
+        """
+        # BEGIN SOLUTION 3.6
+        index = torch.as_tensor(rows, dtype=torch.int64, device=self.keys.device)
+        other = copy.copy(self)
+        other.keys, other.values = self.keys.index_select(1, index), self.values.index_select(1, index)
+        other.lengths = self.lengths.index_select(0, index)
+        return other
+        # END SOLUTION
+
+    def repeat(self, times: int) -> KVCache:
+        """A cache of its own with each row `times` times, copies of a row side by side.
+
+        For many continuations of one prompt: the prompt runs through the model once.
+        """
+        # BEGIN SOLUTION 3.6
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        return self.select(rows.repeat_interleave(times))
         # END SOLUTION
 
     def _used(self, time: int) -> int:
