@@ -22,6 +22,7 @@ from .preprocessed import own_tokens
 from .process import run
 from .rewrite import device_variables, launches, shared_variables
 from .screen import words
+from .sites import meeting_places
 from .vocabulary import PRAGMAS
 from .tokens import Token
 from .toolchain import HARNESS, Compiler, find_compiler, runtime_folder
@@ -147,7 +148,8 @@ def _build(
     expanded, tokens = preprocess(files, work, compiler, options, runtime)
     found = entries(tokens, files.c_kernels)
     kernels = None if files.macro_kernels else files.kernels
-    text = apply(expanded, [*launches(tokens, kernels), *shared_variables(tokens)])
+    edits = [*launches(tokens, kernels), *shared_variables(tokens)]
+    text = apply(expanded, [*edits, *meeting_places(tokens, edits)])
     (work / "unit.ii").write_text(f'{text}\n# 1 "entries"\n{thunks(found)}')
     command = [compiler.path, *options, "-x", "c++-cpp-output", "unit.ii"]
     if instrumented and compiler.machine.startswith("x86_64"):

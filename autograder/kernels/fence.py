@@ -15,6 +15,7 @@ from .elf import ALLOC, EXECUTE, UNDEFINED, WRITE, Elf, Section, Symbol
 from .errors import BuildError, refusal
 from .messages import plain_name
 from .process import LISTING, run
+from .sites import true_line
 from .toolchain import INCLUDE, Compiler
 
 # Mathematics that reads and writes nothing but its arguments and errno.
@@ -142,7 +143,7 @@ class Fence:
             return None
         before = listing[: found.start()] if not more else listing[found.end() : found.end() + more]
         places = re.findall(r"^(?:\S*/)?(\w+\.cuh?):(\d+)", before, re.M)
-        return (places[-1][0], int(places[-1][1])) if places else None
+        return (places[-1][0], true_line(int(places[-1][1]))) if places else None
 
 
 _BY_POINTER = re.compile(

@@ -11,6 +11,7 @@ from pathlib import Path
 from .elf import Elf
 from .order import ranks
 from .process import LISTING, run
+from .sites import true_line
 from .toolchain import Compiler
 
 
@@ -82,7 +83,7 @@ def line_table(library: Path, elf: Elf, compiler: Compiler, own: Collection[str]
             name, _, number = line.partition(" ")[0].rpartition(":")
             index = numbers.get(name.rpartition("/")[2], -1)
             if index >= 0 and number.isdigit() and int(number):
-                places[-1] = [index, int(number)]
+                places[-1] = [index, true_line(int(number))]
     functions = sorted({s.value for s in elf.symbols if s.type == 2 and s.section})
     ranked = [order.get(calls[offset], 0) for offset in offsets]
     return LineTable(offsets, places[: len(offsets)], files, functions, ranked)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from .errors import BuildError
 from .process import Done
+from .sites import true_line
 from .tokens import Source
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+\.(?:cu|cuh)")
@@ -29,7 +30,7 @@ def compile_error(done: Done, sources: Mapping[str, Source]) -> BuildError:
         place = _PLACE.match(line)
         if not place:
             continue
-        file, number, rest = place["file"].removeprefix("./"), int(place["line"]), place["rest"]
+        file, number, rest = place["file"].removeprefix("./"), true_line(int(place["line"])), place["rest"]
         level = _LEVEL.match(rest)
         own = file in sources
         if level and level["level"] in ("error", "fatal error", "sorry, unimplemented"):

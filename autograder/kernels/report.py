@@ -7,6 +7,7 @@ from typing import Any
 
 from autograder.kernels.compile import Build
 from autograder.kernels.sentences import sentence
+from autograder.kernels.sites import true_line
 
 # allocation number -> (parameter's name, shape, dtype)
 Names = dict[int, Any]
@@ -89,8 +90,8 @@ def _diagnostic(
     launch = launches[raw["launch"]] if 0 <= raw["launch"] < len(launches) else None
     file, line = _place(build, raw["pc"])
     _, other_line = _place(build, raw["other_pc"])
-    line = raw["line"] or line
-    other_line = raw["other_line"] or other_line
+    line = true_line(raw["line"]) or line
+    other_line = true_line(raw["other_line"]) or other_line
     source = build.source.name if build else ""
     if raw["kind"] == "invalid launch":
         kernel = raw["variable"]

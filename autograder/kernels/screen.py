@@ -11,16 +11,19 @@ import re
 from collections.abc import Iterable, Sequence
 
 from .errors import refusal
-from .tokens import Directive, Source, Token, matching
+from .tokens import Directive, Source, Token, matching, matching_angle, split
 from .vocabulary import (
     ATTRIBUTES,
+    BARRIERS,
     BUILTINS,
     CALLS,
     DIRECTIVES,
     FIXED_NAMES,
     HEADER_CALLS,
     FROM_HEADERS,
+    GROUP_METHODS,
     INCLUDES,
+    MOST_ARGUMENTS,
     PRAGMAS,
     RESERVED,
     TAKEN_PREFIX,
@@ -113,6 +116,40 @@ def words(tokens: Sequence[Token], after_macros: bool = False) -> None:
             _attributes(tokens, index + 2, matching(tokens, index) - 1)
         if token.kind == "name":
             _word(tokens, index, after_macros)
+            if after_macros:
+                _meeting(tokens, index)
+
+
+def _meeting(tokens: Sequence[Token], index: int) -> None:
+    """Functions in which threads meet are called, and nothing else: each call knows its own line."""
+    token = tokens[index]
+    barrier = BARRIERS.fullmatch(token.text)
+    if not barrier and not (GROUP_METHODS.fullmatch(token.text) and index):
+        return
+    after = index + 1
+    if tokens[after : after + 1] and tokens[after].text == "<":
+        after = (matching_angle(tokens, after) or after) + 1
+        if tokens[after - 1].text == "<":  # it compares
+            return
+    called = bool(tokens[after : after + 1]) and tokens[after].text == "("
+    if not called and (barrier or after > index + 1 or _is_qualified(tokens, index)):
+        raise refusal(token.file, token.line, f"{token.text} can only be called: its address, its "
+                      "type and other names for it are not taken")  # fmt: skip
+    most = MOST_ARGUMENTS.get(token.text)
+    if called and most is not None:
+        given = len(split(tokens[after + 1 : matching(tokens, after)]))
+        if given > most:
+            few = f"takes at most {most} argument{'s' * (most > 1)}" if most else "takes no argument"
+            raise refusal(token.file, token.line, f"{token.text} {few}")
+
+
+def _is_qualified(tokens: Sequence[Token], index: int) -> bool:
+    """Does `&a::b::` stand before the name? For `sync`, a static member, no & is needed."""
+    start = index
+    while start > 1 and tokens[start - 1].text == "::":
+        start -= 2
+    before = tokens[start - 1].text if start else ""
+    return start < index and (before == "&" or (tokens[index].text == "sync" and before != "using"))
 
 
 def _word(tokens: Sequence[Token], index: int, after_macros: bool) -> None:

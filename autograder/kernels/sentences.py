@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from autograder.kernels.sites import true_line
+
 Fields = Mapping[str, Any]
 
 
@@ -140,10 +142,12 @@ def _too_much_shared(found: Fields) -> str:
 
 
 def _barrier_divergence(found: Fields) -> str:
+    same = found["line"] == found["other_line"]
+    other = "another one in the same line" if same else f"the one in line {found['other_line']}"
     return (
         f"{_who(found)} waits at this __syncthreads() while thread {_index(found['other_thread'])} "
-        f"waits at the one in line {found['other_line']}: every thread of the block must reach the "
-        "same barrier, so move it out of the branch"
+        f"waits at {other}: every thread of the block must reach the same barrier, so move it out of "
+        "the branch"
     )
 
 
@@ -161,6 +165,7 @@ def _deadlock(found: Fields) -> str:
         if not place:
             continue
         what, *where = place.split("@")
+        where[:1] = [str(true_line(int(line))) for line in where[:1]]
         threads = f"threads {ranges.replace('-', '–')}"
         if what == "ended":
             parts.append(f"{threads} have returned")

@@ -44,6 +44,16 @@ FROM_HEADERS = {
 HEADER_CALLS = set(
     """cos_ exp10_ exp_ index log10_ log2_ log_ pow_ print sin_ sincos_ tan_ tanh_""".split()
 )
+# Functions in which threads meet. Each has a last parameter of the emulator's own, which no call gives.
+BARRIERS = re.compile(r"__sync(?:threads|warp)\w*|__\w+_sync|__pipeline_memcpy_async")
+GROUP_METHODS = re.compile(r"sync|shfl(?:_\w+)?|any|all|ballot|match_a(?:ny|ll)|\w+_matrix_sync")
+MOST_ARGUMENTS = {
+    **{"__syncthreads": 0, "__syncthreads_count": 1, "__syncthreads_and": 1, "__syncthreads_or": 1},
+    **{"__syncwarp": 1, "__ballot_sync": 2, "__any_sync": 2, "__all_sync": 2, "__match_any_sync": 2},
+    **{f"__shfl{kind}_sync": 4 for kind in ("", "_up", "_down", "_xor")},
+    **{f"__reduce_{kind}_sync": 2 for kind in ("add", "min", "max", "and", "or", "xor")},
+    "__pipeline_memcpy_async": 4,
+}
 # Names that no macro may have, besides those that begin as CUDA's or the language's own do.
 FIXED_NAMES = set(
     """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const

@@ -85,12 +85,12 @@ int emu_initialise(std::size_t arena_bytes) {
     if (machine.arena) return 0;
     arena_bytes = (arena_bytes + 0xffff) & ~std::size_t{0xffff};
     void* arena = map(arena_bytes);
-    void* valid = map(arena_bytes / 4);
+    void* words = map(arena_bytes / 4);
     host.stack = make_stack(HOST_STACK);
-    if (!arena || !valid || !host.stack.size) return 2;
+    if (!arena || !words || !host.stack.size) return 2;
     machine.arena = reinterpret_cast<Address>(arena);
     machine.arena_size = arena_bytes;
-    machine.valid = static_cast<std::uint8_t*>(valid);
+    machine.words = static_cast<std::uint8_t*>(words);
     machine.owner.assign(arena_bytes / 256, 0);
     host.is_host = true;
     reserve = new char[1 << 20];

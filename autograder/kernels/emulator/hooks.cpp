@@ -5,7 +5,7 @@
 // The library is linked without the sanitizers' own runtimes: these are their entry points.
 #include <cstring>
 
-#include "machine.h"
+#include "shadow.h"
 
 namespace emu {
 
@@ -13,8 +13,7 @@ namespace {
 
 constexpr std::uint64_t TURN = 65536;  // accesses after which a lane lets the others run
 
-void count_step(Thread* thread, std::uint32_t pc) {
-    if (++thread->steps < TURN) return;
+__attribute__((noinline)) void take_turns(Thread* thread, std::uint32_t pc) {
     thread->steps = 0;
     machine.launch_steps += TURN;
     stop_if_late(thread);
@@ -29,7 +28,11 @@ void count_step(Thread* thread, std::uint32_t pc) {
     yield_thread();
 }
 
-inline void access(Address address, unsigned size, Access kind, const Caller& from) {
+inline void count_step(Thread* thread, std::uint32_t pc) {
+    if (__builtin_expect(++thread->steps >= TURN, false)) take_turns(thread, pc);
+}
+
+__attribute__((noinline)) void access(Address address, unsigned size, Access kind, const Caller from) {
     Thread* thread = current;
     Place place;
     if (!locate(thread, address, size, kind, from, place)) return;
@@ -37,6 +40,66 @@ inline void access(Address address, unsigned size, Access kind, const Caller& fr
     if (machine.options.checks) check_access(thread, place, size, kind, offset);
     if (machine.options.counts) record_event(thread, address, size, kind, place.space, offset);
     count_step(thread, offset);
+}
+
+// `access` for what most accesses are, without calls: whole words that belong to somebody, and
+// whose earlier accesses are past. False, and nothing is done, if this one is not of that kind.
+template <unsigned SIZE, Access KIND>
+inline bool quick_access(Address address, const void* return_address) {
+    static_assert(SIZE % 4 == 0 && (KIND == Access::Load || KIND == Access::Store), "whole words");
+    constexpr unsigned COUNT = SIZE / 4;
+    Thread* thread = current;
+    const Context& context = *thread->context;
+    Space space = Space::Shared;
+    std::size_t offset = address - reinterpret_cast<Address>(context.shared);
+    std::uint8_t* words = context.shared_words;
+    Cell* cells = shadow.shared;
+    if (offset >= context.shared_used) {
+        space = Space::Global;
+        offset = address - machine.arena;
+        if (offset >= machine.arena_size || thread->is_host) return false;
+        words = machine.words;
+        cells = nullptr;
+    }
+    if (offset % SIZE) return false;
+    words += offset / 4;
+    const bool checks = machine.options.checks;
+    const std::uint8_t wanted = KIND == Access::Load && checks ? OWNED | WRITTEN : OWNED;
+    for (unsigned i = 0; i < COUNT; ++i) {
+        if ((words[i] & wanted) != wanted) return false;
+    }
+    const std::uint32_t pc = pc_of(return_address);
+    if (checks) {
+        if (space == Space::Shared) {
+            cells += offset / 4;
+        } else {
+            cells = shadow.pages[offset / 4 / PAGE_CELLS];
+            if (!cells) return false;
+            cells += offset / 4 % PAGE_CELLS;
+        }
+        if (machine.race_pending || !is_quiet<COUNT, KIND>(cells, thread, space)) return false;
+        if (KIND == Access::Store) thread->fenced = false;
+        for (unsigned i = 0; i < COUNT; ++i) {
+            if (KIND == Access::Load) {
+                note_reader(cells[i], thread, space, pc);
+            } else {
+                words[i] |= WRITTEN;
+                note_writer(cells[i], thread, pc);
+            }
+        }
+    }
+    if (machine.options.counts) record_event(thread, address, SIZE, KIND, space, pc);
+    count_step(thread, pc);
+    return true;
+}
+
+template <unsigned SIZE, Access KIND>
+inline void hook(void* place, const Caller& from) {
+    const auto address = reinterpret_cast<Address>(place);
+    if constexpr (SIZE % 4 == 0) {
+        if (__builtin_expect(quick_access<SIZE, KIND>(address, from.pc), true)) return;
+    }
+    access(address, SIZE, KIND, from);
 }
 
 // An access of any length, as pieces of at most 16 aligned bytes.
@@ -61,28 +124,17 @@ void access_from_library(Address address, unsigned size, Access kind, const Call
 using namespace emu;
 
 #define CALLER EMU_CALLER
-#define HOOK(size)                                                                             \
-    void __tsan_read##size(void* a) { access((Address)a, size, Access::Load, CALLER); }        \
-    void __tsan_write##size(void* a) { access((Address)a, size, Access::Store, CALLER); }      \
-    void __tsan_unaligned_read##size(void* a) {                                                \
-        access((Address)a, size, Access::Load, CALLER);                                        \
-    }                                                                                          \
-    void __tsan_unaligned_write##size(void* a) {                                               \
-        access((Address)a, size, Access::Store, CALLER);                                       \
-    }                                                                                          \
-    void __tsan_volatile_read##size(void* a) { access((Address)a, size, Access::Load, CALLER); } \
-    void __tsan_volatile_write##size(void* a) {                                                \
-        access((Address)a, size, Access::Store, CALLER);                                       \
-    }                                                                                          \
-    void __tsan_unaligned_volatile_read##size(void* a) {                                       \
-        access((Address)a, size, Access::Load, CALLER);                                        \
-    }                                                                                          \
-    void __tsan_unaligned_volatile_write##size(void* a) {                                      \
-        access((Address)a, size, Access::Store, CALLER);                                       \
-    }                                                                                          \
-    void __tsan_read_write##size(void* a) {                                                    \
-        access((Address)a, size, Access::Load, CALLER);                                        \
-        access((Address)a, size, Access::Store, CALLER);                                       \
+#define NAMES(name, size, kind)                                                       \
+    void __tsan_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); }           \
+    void __tsan_unaligned_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); } \
+    void __tsan_volatile_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); }  \
+    void __tsan_unaligned_volatile_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); }
+#define HOOK(size)                             \
+    NAMES(read, size, Load)                    \
+    NAMES(write, size, Store)                  \
+    void __tsan_read_write##size(void* a) {    \
+        hook<size, Access::Load>(a, CALLER);   \
+        hook<size, Access::Store>(a, CALLER);  \
     }
 
 extern "C" {

@@ -80,6 +80,7 @@ void begin_block(Context& context) {
         thread->state = State::Ready;
         thread->index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
         thread->linear = i;
+        thread->number = static_cast<std::uint32_t>(context.block_linear) * context.count + i;
         thread->lane = i % WARP;
         thread->depth = 0;
         thread->steps = 0;

@@ -64,6 +64,7 @@ struct alignas(64) Thread {
     int barrier_kind = 0, barrier_value = 0, barrier_line = 0;
     uint3 index{};
     unsigned linear = 0, lane = 0, depth = 0, steps = 0;
+    std::uint32_t number = 0;  // of all threads of the launch
     Address stack_low = 0, stack_size = 0;
     Address user_top = 0;  // at and above it the stack is the emulator's
     WarpRequest request{};
@@ -80,6 +81,10 @@ struct alignas(64) Thread {
 };
 
 // ---- Memory
+// What is known of a word: four bits on which of its bytes were written, four on which of them belong
+// to an allocation that was not freed, or to a shared variable.
+constexpr std::uint8_t WRITTEN = 0x0f, OWNED = 0xf0;
+
 struct Allocation {
     Address begin, end;
     bool live;
@@ -161,7 +166,7 @@ struct Machine {
     std::size_t arena_size = 0, arena_used = 0;
     std::vector<Allocation> allocations;
     std::vector<std::uint32_t> owner;  // number of the allocation + 1, for each 256 bytes
-    std::uint8_t* valid = nullptr;     // four bits a word: which bytes were written
+    std::uint8_t* words = nullptr;     // what is known of each word: see WRITTEN
     std::unordered_map<std::size_t, std::vector<int>> freed;  // by size
 
     Options options;
@@ -206,7 +211,7 @@ struct Context {
     std::uint64_t block_linear = 0;
     std::uint32_t block_epoch = 0;
     unsigned char* shared = nullptr;
-    std::uint8_t* shared_valid = nullptr;
+    std::uint8_t* shared_words = nullptr;
     std::vector<SharedVariable> variables;
     std::vector<std::uint8_t> variable_of;  // number + 1, for each word
     std::size_t shared_used = 0, shared_packed = 0, dynamic_offset = 0;

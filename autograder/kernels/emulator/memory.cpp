@@ -193,24 +193,32 @@ void describe_place(Diagnostic& found, const Thread* thread, const Place& place)
 void begin_block_memory(Context& context) {
     if (!context.shared) {
         context.shared = static_cast<unsigned char*>(std::aligned_alloc(PAGE, SHARED_ARENA));
-        context.shared_valid = static_cast<std::uint8_t*>(std::calloc(SHARED_ARENA / 4, 1));
+        context.shared_words = static_cast<std::uint8_t*>(std::calloc(SHARED_ARENA / 4, 1));
         context.variable_of.assign(SHARED_ARENA / 4, 0);
         std::memset(context.shared, 0xff, SHARED_ARENA);
     }
     // Fresh, uninitialised memory for every block; its variables are found as they are declared.
     std::memset(context.shared, 0xff, context.shared_used);
-    std::memset(context.shared_valid, 0, context.shared_used / 4 + 1);
+    std::memset(context.shared_words, 0, context.shared_used / 4 + 1);
     std::memset(context.variable_of.data(), 0, context.shared_used / 4 + 1);
     context.variables.clear();
     context.shared_used = context.shared_packed = 0;
 }
 
+namespace {
+
+// Sets bits of the words that hold the bytes [begin, end): of a whole word `all`, of a byte its one.
+void mark(std::uint8_t* words, std::size_t begin, std::size_t end, std::uint8_t all) {
+    while (begin < end && begin % 4) words[begin / 4] |= all & (0x11 << begin % 4), ++begin;
+    for (; begin + 4 <= end; begin += 4) words[begin / 4] |= all;
+    for (; begin < end; ++begin) words[begin / 4] |= all & (0x11 << begin % 4);
+}
+
+}  // namespace
+
 void write_bytes_valid(Address begin, std::size_t size) {
-    std::size_t offset = begin - machine.arena, end = offset + size;
-    while (offset < end && offset % 4) machine.valid[offset / 4] |= 1u << (offset % 4), ++offset;
-    std::size_t whole = (end - offset) / 4;
-    std::memset(machine.valid + offset / 4, 0xf, whole);
-    for (offset += whole * 4; offset < end; ++offset) machine.valid[offset / 4] |= 1u << (offset % 4);
+    const std::size_t offset = begin - machine.arena;
+    mark(machine.words, offset, offset + size, WRITTEN);
 }
 
 namespace {
@@ -228,6 +236,7 @@ SharedVariable& add_variable(Context& context, const void* site, const char* nam
     std::fill(context.variable_of.begin() + static_cast<std::ptrdiff_t>(offset / 4),
               context.variable_of.begin() + static_cast<std::ptrdiff_t>((offset + size + 3) / 4),
               number);
+    mark(context.shared_words, offset, offset + size, OWNED);
     return context.variables.back();
 }
 
@@ -261,6 +270,10 @@ std::size_t whole_size(const Allocation& memory) {
     return (memory.end - memory.begin + GRANULE - 1) / GRANULE * GRANULE;
 }
 
+void forget_words(const Allocation& memory) {
+    std::memset(machine.words + (memory.begin - machine.arena) / 4, 0, whole_size(memory) / 4);
+}
+
 void own(const Allocation& memory, std::uint32_t number) {
     const std::size_t granule = (memory.begin - machine.arena) / GRANULE;
     std::fill_n(machine.owner.begin() + static_cast<std::ptrdiff_t>(granule),
@@ -283,6 +296,7 @@ void end_call_memory() {
     }
     for (std::size_t number = machine.allocations.size(); number-- > allocations_before;) {
         const Allocation& memory = machine.allocations[number];
+        forget_words(memory);
         if (memory.origin < 0) {
             own(memory, 0);
         } else if (static_cast<std::size_t>(memory.origin) < allocations_before) {
@@ -339,7 +353,8 @@ extern "C" int emu_malloc(void** pointer, std::size_t size) {
     std::size_t granule = (begin - machine.arena) / GRANULE;
     std::fill_n(machine.owner.begin() + static_cast<std::ptrdiff_t>(granule), whole / GRANULE, number);
     std::memset(reinterpret_cast<void*>(begin), 0xff, whole);
-    std::memset(machine.valid + (begin - machine.arena) / 4, 0, whole / 4);
+    std::memset(machine.words + (begin - machine.arena) / 4, 0, whole / 4);
+    mark(machine.words, begin - machine.arena, begin - machine.arena + size, OWNED);
     *pointer = reinterpret_cast<void*>(begin);
     return 0;
 }
@@ -356,7 +371,7 @@ extern "C" int emu_free(void* pointer) {
     }
     Allocation& memory = machine.allocations[number - 1];
     memory.live = false;
-    machine.freed[(memory.end - memory.begin + GRANULE - 1) / GRANULE * GRANULE].push_back(
-        static_cast<int>(number) - 1);
+    forget_words(memory);
+    machine.freed[whole_size(memory)].push_back(static_cast<int>(number) - 1);
     return 0;
 }

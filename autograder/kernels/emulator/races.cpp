@@ -9,31 +9,14 @@
 #include <array>
 #include <cstring>
 #include <iterator>
-#include <memory>
 
-#include "machine.h"
+#include "shadow.h"
 
 namespace emu {
 
 namespace {
 
-constexpr std::uint32_t ATOMIC = 1, SPLIT = 2;
-
-struct Entry {
-    std::uint32_t thread = 0, epoch = 0, pc = 0, clock = 0, stamp = 0;  // stamp: releases before it
-};
-
-struct Cell {
-    Entry writer, readers[2];
-    std::uint32_t flags = 0;  // ATOMIC: the writer's access was atomic; SPLIT: see `bytes`
-    std::uint32_t bytes = 0;  // number of the word's byte cells
-};
-
-constexpr std::size_t PAGE_CELLS = 4096;
-using Page = std::array<Cell, PAGE_CELLS>;
-
-std::vector<std::unique_ptr<Page>> global_cells;
-std::vector<Cell> shared_cells, device_cells;
+std::vector<Cell> device_cells;
 // A word's four cells; `of` tells whose they are, since words remember the numbers of old launches.
 struct ByteCells {
     Space space;
@@ -41,7 +24,7 @@ struct ByteCells {
     std::array<Cell, 4> cells;
 };
 std::vector<ByteCells> byte_cells;
-constexpr std::size_t MAX_PAGES = 3000;         // of cells: about 48 MB of device memory touched
+constexpr std::size_t MAX_PAGES = 3000;  // of cells: about 48 MB of device memory touched
 constexpr std::size_t MAX_BYTE_CELLS = 1 << 20;
 constexpr std::size_t MAX_RELEASED = 1 << 22;
 std::size_t pages = 0, released_entries = 0;
@@ -55,7 +38,6 @@ struct Release {
 using Released = std::vector<Release>;  // in order, one for each thread
 Released acquired;  // by the block that runs
 std::unordered_map<Address, Released> released;
-std::uint32_t stamp = 0;
 
 // A second write to the same word, made but not yet looked at: harmless if it writes the same.
 struct Pending {
@@ -66,6 +48,12 @@ struct Pending {
     Diagnostic found;
 } pending;
 
+}  // namespace
+
+Shadow shadow;
+
+namespace {
+
 [[noreturn]] void too_much(const char* what) {
     Diagnostic found = describe("too much to watch", true, current);
     found.text = what;
@@ -74,20 +62,17 @@ struct Pending {
 
 Cell& cell_of(const Place& place) {
     const std::size_t word = place.offset / 4;
+    if (place.space == Space::Shared) return shadow.shared[word];
     if (place.space == Space::Global) {
-        if (global_cells.empty()) global_cells.resize(machine.arena_size / 4 / PAGE_CELLS + 1);
-        auto& page = global_cells[word / PAGE_CELLS];
+        Cell*& page = shadow.pages[word / PAGE_CELLS];
         if (!page) {
             if (++pages > MAX_PAGES) too_much("device memory");
-            page = std::make_unique<Page>();
+            page = new Cell[PAGE_CELLS];
         }
-        return (*page)[word % PAGE_CELLS];
+        return page[word % PAGE_CELLS];
     }
-    std::vector<Cell>& cells = place.space == Space::Shared ? shared_cells : device_cells;
-    if (word >= cells.size()) {
-        cells.resize(place.space == Space::Shared ? SHARED_ARENA / 4 : word + 1024);
-    }
-    return cells[word];
+    if (word >= device_cells.size()) device_cells.resize(word + 1024);
+    return device_cells[word];
 }
 
 Address address_of(const Thread* thread, const Place& place) {
@@ -116,15 +101,9 @@ bool ordered_within(const Entry& entry, const Thread* thread, Space space) {
     return false;
 }
 
-// Was it in an earlier launch, before the block's last barrier, or by this thread itself?
-inline bool is_past(const Entry& entry, const Thread* thread, std::uint32_t self) {
-    if (entry.epoch < machine.launch_epoch || entry.thread == self) return true;
-    return entry.epoch >= thread->context->block_epoch && entry.epoch < machine.epoch;
-}
-
 // Is there an order between an earlier access and what this thread does now?
-inline bool ordered(const Entry& entry, const Thread* thread, std::uint32_t self, Space space) {
-    return is_past(entry, thread, self) || ordered_within(entry, thread, space);
+inline bool ordered(const Entry& entry, const Thread* thread, Space space) {
+    return is_past(entry, thread, space) || ordered_within(entry, thread, space);
 }
 
 void found_race(const Thread* thread, const Place& place, unsigned size, Access access,
@@ -151,38 +130,32 @@ void found_race(const Thread* thread, const Place& place, unsigned size, Access 
 
 void watch(Cell& cell, Thread* thread, const Place& place, unsigned size, Access access,
            std::uint32_t pc) {
-    const std::uint32_t self =
-        static_cast<std::uint32_t>(thread->context->block_linear) * thread->context->count +
-        thread->linear;
-    const Entry own{self, machine.epoch, pc, thread->clock[thread->lane], stamp};
     const bool atomic = access == Access::Atomic;
-    if (!ordered(cell.writer, thread, self, place.space) && !(atomic && cell.flags & ATOMIC)) {
+    if (!ordered(cell.writer, thread, place.space) && !(atomic && cell.atomic)) {
         found_race(thread, place, size, access, pc, cell.writer, true);
     }
     if (access == Access::Load) {
-        // The first reader that nothing orders before this one stays, the last one beside it.
-        Entry& first = cell.readers[0];
-        (is_past(first, thread, self) ? first : cell.readers[1]) = own;
+        note_reader(cell, thread, place.space, pc);
         return;
     }
     for (Entry& reader : cell.readers) {
-        if (!ordered(reader, thread, self, place.space)) {
+        if (!ordered(reader, thread, place.space)) {
             found_race(thread, place, size, access, pc, reader, false);
             break;
         }
     }
-    cell.writer = own;
-    cell.flags = (cell.flags & ~ATOMIC) | (atomic ? ATOMIC : 0);
+    note_writer(cell, thread, pc);
+    cell.atomic = atomic;
 }
 
-void check_valid(Thread* thread, const Place& place, std::uint8_t* valid, unsigned size,
+void check_valid(Thread* thread, const Place& place, std::uint8_t* words, unsigned size,
                  Access access, std::uint32_t pc) {
     const std::size_t end = place.offset + size;
     for (std::size_t word = place.offset / 4; word * 4 < end; ++word) {
         const unsigned low = word * 4 < place.offset ? place.offset % 4 : 0;
         const unsigned high = static_cast<unsigned>(std::min<std::size_t>(4, end - word * 4));
         const std::uint8_t mask = static_cast<std::uint8_t>(((1u << high) - 1) & ~((1u << low) - 1));
-        if (access != Access::Store && (valid[word] & mask) != mask) {
+        if (access != Access::Store && (words[word] & mask) != mask) {
             Diagnostic found = describe("uninitialised", true, thread);
             found.pc = pc;
             found.size = size;
@@ -191,25 +164,25 @@ void check_valid(Thread* thread, const Place& place, std::uint8_t* valid, unsign
             report(std::move(found));
             return;
         }
-        if (access != Access::Load) valid[word] |= mask;
+        if (access != Access::Load) words[word] |= mask;
     }
 }
 
 bool is_split(Cell& cell, Space space, std::size_t word) {
-    if (!(cell.flags & SPLIT)) return false;
+    if (!cell.split) return false;
     if (cell.bytes < byte_cells.size()) {
         const ByteCells& own = byte_cells[cell.bytes];
         if (own.space == space && own.word == word) return true;
     }
-    cell.flags &= ~SPLIT;
+    cell.split = false;
     return false;
 }
 
 void split(Cell& cell, Space space, std::size_t word) {
     if (is_split(cell, space, word)) return;
     const Cell whole = cell;
-    cell.flags |= SPLIT;
-    cell.bytes = static_cast<std::uint32_t>(byte_cells.size());
+    cell.split = true;
+    cell.bytes = static_cast<std::uint32_t>(byte_cells.size()) & 0x3fffffff;
     if (byte_cells.size() > MAX_BYTE_CELLS) too_much("single bytes");
     byte_cells.push_back({space, word, {whole, whole, whole, whole}});
 }
@@ -227,6 +200,10 @@ void settle_pending() {
 }
 
 void begin_launch_races() {
+    if (!shadow.pages) {
+        shadow.pages = new Cell*[machine.arena_size / 4 / PAGE_CELLS + 1]();
+        shadow.shared = new Cell[SHARED_ARENA / 4];
+    }
     acquired.clear();
     released.clear();
     byte_cells.clear();
@@ -258,8 +235,7 @@ void release_acquire(Thread* thread, Address address) {
     released_entries -= there.size();
     if (!there.empty()) acquired = joined(acquired, there);
     if (thread->fenced) {
-        const auto self = static_cast<std::uint32_t>(context.block_linear) * context.count + thread->linear;
-        const Released own{{self, machine.epoch, ++stamp}};
+        const Released own{{thread->number, machine.epoch, ++shadow.stamp}};
         there = joined(joined(there, acquired), own);
     }
     released_entries += there.size();
@@ -271,9 +247,9 @@ void check_access(Thread* thread, const Place& place, unsigned size, Access acce
     if (machine.race_pending) settle_pending();
     if (access == Access::Store) thread->fenced = false;  // what follows a fence is not behind it
     if (place.space == Space::Global) {
-        check_valid(thread, place, machine.valid, size, access, pc);
+        check_valid(thread, place, machine.words, size, access, pc);
     } else if (place.space == Space::Shared) {
-        check_valid(thread, place, thread->context->shared_valid, size, access, pc);
+        check_valid(thread, place, thread->context->shared_words, size, access, pc);
     }
     for (std::size_t offset = place.offset, end = offset + size; offset < end;) {
         const unsigned part = static_cast<unsigned>(std::min<std::size_t>(end - offset, 4 - offset % 4));

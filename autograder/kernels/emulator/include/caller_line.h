@@ -6,7 +6,11 @@ namespace emu {
 class Line {
 public:
     int number;
-    static constexpr Line here(int number = __builtin_LINE()) { return Line(number); }
+    template <class T>
+    Line(T&&) = delete;  // what converts to any type deduces this one too
+    Line(Line&) = default;
+    Line(const Line&) = default;
+    static constexpr Line emu_here(int number = __builtin_LINE()) { return Line(number); }
     constexpr operator int() const { return number; }
 
 private:
@@ -14,4 +18,4 @@ private:
 };
 }  // namespace emu
 
-#define EMU_HERE ::emu::Line line = ::emu::Line::here()
+#define EMU_HERE ::emu::Line line = ::emu::Line::emu_here()
