@@ -1,10 +1,101 @@
-"""Task 3.10."""
+"""Task 3.10: responses sampled from the policy, on the KV cache."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-def placeholder() -> None:
-    """To be written."""
+import torch
+from torch import Tensor
+
+from language_model.batches import Responses, pad_right
+from language_model.cache import KVCache
+from language_model.model import Llama
+from language_model.modes import in_eval_mode
+from language_model.sampling import sample
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Sampled responses: the rows of one prompt's group lie together.
+
+    responses: prompts and responses, (rows, time), rows = prompts · group_size. log_probs: (rows,
+    time), those of the sampled tokens under the policy that sampled them, at its temperature, 0
+    elsewhere. tokens: the responses as lists, each with its stop token where it has one.
+    """
+
+    responses: Responses
+    log_probs: Tensor
+    tokens: list[list[int]]
+
+
+@torch.no_grad()
+def roll_out(
+    model: Llama,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    stop_ids: Sequence[int] = (),
+    generator: torch.Generator | None = None,
+) -> Rollout:
+    """`group_size` responses for each prompt, sampled token by token.
+
+    Each prompt is prefilled once; its keys and values are then shared out to its group. A response
+    ends after a stop token, which belongs to it, or after max_new_tokens. No state outlives the
+    call: after an update of the weights, old keys and values would be another policy's. The model
+    is in eval mode while it samples, and left as it was. Raises ValueError for an empty prompt, and
+    for a temperature that is not above 0.
+    """
     # BEGIN SOLUTION 3.10
-    return None
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("an empty prompt: there is nothing to go on from")
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}; a policy that explores needs more than 0")
+    with in_eval_mode(model):
+        last, cache = _prefill(model, prompts, group_size, max_new_tokens)
+        stops = torch.tensor(list(stop_ids), dtype=torch.int64)
+        running = torch.ones(len(last), dtype=torch.bool)
+        tokens, log_probs, valid = [], [], []
+        for step in range(max_new_tokens):
+            logits = model.logits(last).float()
+            token = sample(logits, temperature=temperature, generator=generator)
+            tempered = (logits / temperature).log_softmax(-1)
+            tokens.append(token)
+            log_probs.append(tempered.gather(1, token[:, None])[:, 0])
+            valid.append(running)
+            running = running & ~torch.isin(token, stops)
+            if step + 1 == max_new_tokens or not bool(running.any()):
+                break
+            last = model.hidden_states(token[:, None], cache=cache)[:, 0]
+    rows = _rows(tokens, valid)
+    responses = Responses.of([p for p in prompts for _ in range(group_size)], rows)
+    kept = torch.stack(log_probs, 1)[torch.stack(valid, 1)]
+    empty = torch.zeros(responses.ids.shape, dtype=kept.dtype)
+    return Rollout(responses, empty.masked_scatter(responses.mask, kept), rows)
     # END SOLUTION
+
+
+def _prefill(
+    model: Llama, prompts: Sequence[Sequence[int]], group_size: int, room: int
+) -> tuple[Tensor, KVCache]:
+    """The last hidden state of each row's prompt, (rows, hidden_size), and a cache of all rows.
+
+    Every prompt runs through the model once; `room` more positions fit into the cache.
+    """
+    # BEGIN SOLUTION 3.10
+    ids, lengths = pad_right(prompts)
+    capacity = int(lengths.max()) + room
+    cache = KVCache(model.config, len(prompts), capacity, model.head_weight.dtype)
+    hidden = model.hidden_states(ids, cache=cache)
+    cache.lengths.copy_(lengths)  # what lies behind a prompt is padding, and is written over
+    last = hidden[torch.arange(len(ids)), lengths - 1]
+    return last.repeat_interleave(group_size, 0), cache.repeat(group_size)
+    # END SOLUTION
+
+
+def _rows(tokens: Sequence[Tensor], valid: Sequence[Tensor]) -> list[list[int]]:
+    """Given: each row's tokens up to where it ended, from one tensor of tokens a step."""
+    columns = torch.stack(list(tokens), 1).tolist()
+    lengths = torch.stack(list(valid), 1).sum(1).tolist()
+    return [row[:length] for row, length in zip(columns, lengths, strict=True)]
