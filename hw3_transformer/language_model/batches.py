@@ -29,7 +29,11 @@ class Responses:
     mask: Tensor
 
     @staticmethod
-    def of(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Responses:
+    def of(
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        device: torch.device | str = "cpu",
+    ) -> Responses:
         """From lists of tokens. Raises ValueError for an empty prompt: nothing would predict on it."""
         if any(len(prompt) == 0 for prompt in prompts):
             raise ValueError("a response's first token needs a prompt before it")
@@ -37,10 +41,11 @@ class Responses:
         ids, lengths = pad_right(whole)
         places = torch.arange(ids.shape[1])
         starts = torch.tensor([len(p) for p in prompts])
-        return Responses(ids, (places >= starts[:, None]) & (places < lengths[:, None]))
+        mask = (places >= starts[:, None]) & (places < lengths[:, None])
+        return Responses(ids.to(device), mask.to(device))
 
     @property
     def last(self) -> Tensor:
         """(rows,) the place of each row's last response token."""
-        places = torch.arange(self.mask.shape[1]).expand_as(self.mask)
+        places = torch.arange(self.mask.shape[1], device=self.mask.device).expand_as(self.mask)
         return torch.where(self.mask, places, -1).amax(dim=1)

@@ -1,8 +1,193 @@
-"""Task 3.10."""
+"""Task 3.10: reinforcement learning from rewards: GAE, PPO's clipped objective, GRPO."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-def placeholder() -> None:
-    """To be written."""
-    raise NotImplementedError("task 3.10: placeholder")
+import torch
+from torch import Tensor
+
+from language_model.model import Llama
+from language_model.preference import RewardHead, as_reference, token_log_probs
+from language_model.rollouts import Rollout, roll_out
+
+# The tokens of a prompt and of a response to it -> a number.
+Reward = Callable[[Sequence[int], Sequence[int]], float]
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Given: the mean over True entries; 0, with a zero gradient, where there are none."""
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al., 2016): advantages and returns.
+
+    rewards, values, mask: (rows, time); mask is True at the steps of an episode, which are
+    contiguous in each row; the value after an episode's last step is 0. With δ_t = r_t + γ·V_{t+1} −
+    V_t: A_t = δ_t + γλ·A_{t+1}; returns are A + V. Both 0 outside the mask, and both constants:
+    no gradient flows into the values.
+    """
+    raise NotImplementedError("task 3.10: gae")
+
+
+def whiten(advantages: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """Advantages of mean 0 and deviation 1 over the mask's True entries, 0 outside it.
+
+    The deviation divides by the number of entries; a single entry, or equal ones, become 0.
+    """
+    raise NotImplementedError("task 3.10: whiten")
+
+
+def ppo_clip_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip: float
+) -> Tensor:
+    """−mean(min(ρ·A, clamp(ρ, 1 − clip, 1 + clip)·A)) over the mask (Schulman et al., 2017).
+
+    All (rows, time); ρ = exp(log_probs − old_log_probs). Old log-probabilities and advantages are
+    constants. Returns a scalar.
+    """
+    raise NotImplementedError("task 3.10: ppo_clip_loss")
+
+
+def clipped_value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float
+) -> Tensor:
+    """½·mean(max((V − R)², (V_clipped − R)²)), V kept within `clip` of the old value in V_clipped."""
+    raise NotImplementedError("task 3.10: clipped_value_loss")
+
+
+def token_rewards(
+    scores: Tensor, log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor, kl: float
+) -> Tensor:
+    """Rewards by token (Ouyang et al., 2022): −kl·(log π − log π_ref) at each, plus the response's
+    score at its last token.
+
+    scores: (rows,); the others (rows, time). 0 outside the mask; a constant.
+    """
+    raise NotImplementedError("task 3.10: token_rewards")
+
+
+def group_advantages(rewards: Tensor, group_size: int, eps: float = 1e-6) -> Tensor:
+    """(r − mean of its group) / (deviation of its group + eps) (Shao et al., 2024).
+
+    rewards: (rows,), the rows of a group beside each other. The deviation divides by group_size; a
+    group of equal rewards gives zeros. Returns (rows,). Raises ValueError where rows is no multiple
+    of group_size.
+    """
+    raise NotImplementedError("task 3.10: group_advantages")
+
+
+def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
+    """exp(d) − d − 1 with d = log π_ref − log π: unbiased under π, and never negative (Schulman,
+    2020, "Approximating KL divergence", k3)."""
+    raise NotImplementedError("task 3.10: kl_estimate")
+
+
+def grpo_loss(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip: float,
+    reference_log_probs: Tensor | None = None,
+    beta: float = 0.0,
+) -> Tensor:
+    """Group-relative policy optimisation (Shao et al., 2024, equation 3): a scalar.
+
+    log_probs, old_log_probs, mask: (rows, time); advantages: (rows,), the same for every token of a
+    response. For each token min(ρ·A, clamp(ρ)·A) − β·kl_estimate; the mean over a response's tokens
+    first, then over the responses that have any; negated. At the first step after sampling the
+    value is that of advantages alone, often exactly 0, and its gradient is not.
+    """
+    raise NotImplementedError("task 3.10: grpo_loss")
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float) -> float:
+    """Given: one clipped step of the optimizer; the loss as a number."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, max_norm)
+    optimizer.step()
+    return loss.item()
+
+
+@dataclass(frozen=True)
+class GRPOSettings:
+    """How `grpo_step` samples and learns; beta > 0 needs a model with adapters."""
+
+    group_size: int = 8
+    max_new_tokens: int = 16
+    temperature: float = 1.0
+    clip: float = 0.2
+    beta: float = 0.0
+    epochs: int = 1
+    max_norm: float = 1.0
+    stop_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PolicyStep:
+    """What a step saw: the rewards (rows,), the loss of each epoch, and the rollout."""
+
+    rewards: Tensor
+    losses: list[float]
+    rollout: Rollout
+
+
+def grpo_step(
+    model: Llama,
+    optimizer: torch.optim.Optimizer,
+    prompts: Sequence[Sequence[int]],
+    reward: Reward,
+    settings: GRPOSettings,
+    generator: torch.Generator | None = None,
+) -> PolicyStep:
+    """Sample a group for each prompt, score it, and take `settings.epochs` steps on it.
+
+    The old log-probabilities are the ones recorded while sampling; the reference's come from the
+    model with its adapters off, once. Gradients are clipped to `max_norm`.
+    """
+    raise NotImplementedError("task 3.10: grpo_step")
+
+
+@dataclass(frozen=True)
+class PPOSettings(GRPOSettings):
+    """How `ppo_step` learns: GRPO's settings, and those of rewards and values by token."""
+
+    group_size: int = 1
+    gamma: float = 1.0
+    lam: float = 0.95
+    kl: float = 0.05
+    value_clip: float = 0.2
+    value_weight: float = 0.5
+
+
+def ppo_step(
+    model: Llama,
+    value_head: RewardHead,
+    optimizer: torch.optim.Optimizer,
+    prompts: Sequence[Sequence[int]],
+    score: Callable[[Rollout], Tensor],
+    settings: PPOSettings,
+    generator: torch.Generator | None = None,
+) -> PolicyStep:
+    """One step of PPO: sample, score, rewards by token, GAE, then `settings.epochs` updates.
+
+    The value of the prefix before response token t is `value_head` at t − 1. score: (rows,) rewards
+    of a rollout, from a `RewardHead` trained on preferences, for example. The reference's
+    log-probabilities come from the model with its adapters off (kl = 0 needs none).
+    """
+    raise NotImplementedError("task 3.10: ppo_step")
+
+
+def _values(model: Llama, value_head: RewardHead, rollout: Rollout) -> Tensor:
+    """Given: (rows, time), at a response token's place the value of what stands before it."""
+    responses = rollout.responses
+    before = value_head(model.hidden_states(responses.ids)[:, :-1])
+    values = torch.cat([before.new_zeros(len(before), 1), before], dim=1)
+    return values.masked_fill(~responses.mask, 0.0)

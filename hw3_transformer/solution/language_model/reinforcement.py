@@ -156,6 +156,16 @@ def grpo_loss(
     # END SOLUTION
 
 
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float) -> float:
+    """Given: one clipped step of the optimizer; the loss as a number."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, max_norm)
+    optimizer.step()
+    return loss.item()
+
+
 @dataclass(frozen=True)
 class GRPOSettings:
     """How `grpo_step` samples and learns; beta > 0 needs a model with adapters."""
@@ -171,7 +181,7 @@ class GRPOSettings:
 
 
 @dataclass(frozen=True)
-class GRPOStep:
+class PolicyStep:
     """What a step saw: the rewards (rows,), the loss of each epoch, and the rollout."""
 
     rewards: Tensor
@@ -186,7 +196,7 @@ def grpo_step(
     reward: Reward,
     settings: GRPOSettings,
     generator: torch.Generator | None = None,
-) -> GRPOStep:
+) -> PolicyStep:
     """Sample a group for each prompt, score it, and take `settings.epochs` steps on it.
 
     The old log-probabilities are the ones recorded while sampling; the reference's come from the
@@ -199,12 +209,12 @@ def grpo_step(
     )  # fmt: skip
     asked = [prompt for prompt in prompts for _ in range(settings.group_size)]
     rewards = torch.tensor([float(reward(p, r)) for p, r in zip(asked, rollout.tokens, strict=True)])
+    rewards = rewards.to(rollout.log_probs.device)
     advantages = group_advantages(rewards, settings.group_size)
     reference = None
     if settings.beta:
         with as_reference(model):
             reference = token_log_probs(model, rollout.responses, settings.temperature)
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
     losses = []
     for _ in range(settings.epochs):
         log_probs = token_log_probs(model, rollout.responses, settings.temperature)
@@ -212,12 +222,8 @@ def grpo_step(
             log_probs, rollout.log_probs, advantages, rollout.responses.mask, settings.clip,
             reference, settings.beta,
         )  # fmt: skip
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, settings.max_norm)
-        optimizer.step()
-        losses.append(loss.item())
-    return GRPOStep(rewards, losses, rollout)
+        losses.append(_descend(optimizer, loss, settings.max_norm))
+    return PolicyStep(rewards, losses, rollout)
     # END SOLUTION
 
 
@@ -241,7 +247,7 @@ def ppo_step(
     score: Callable[[Rollout], Tensor],
     settings: PPOSettings,
     generator: torch.Generator | None = None,
-) -> GRPOStep:
+) -> PolicyStep:
     """One step of PPO: sample, score, rewards by token, GAE, then `settings.epochs` updates.
 
     The value of the prefix before response token t is `value_head` at t − 1. score: (rows,) rewards
@@ -264,7 +270,6 @@ def ppo_step(
     rewards = token_rewards(scores, rollout.log_probs, reference, mask, settings.kl)
     advantages, returns = gae(rewards, old_values, mask, settings.gamma, settings.lam)
     advantages = whiten(advantages, mask)
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
     losses = []
     for _ in range(settings.epochs):
         log_probs = token_log_probs(model, responses, settings.temperature)
@@ -273,12 +278,8 @@ def ppo_step(
         loss = loss + settings.value_weight * clipped_value_loss(
             values, old_values, returns, mask, settings.value_clip
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, settings.max_norm)
-        optimizer.step()
-        losses.append(loss.item())
-    return GRPOStep(scores, losses, rollout)
+        losses.append(_descend(optimizer, loss, settings.max_norm))
+    return PolicyStep(scores, losses, rollout)
     # END SOLUTION
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from language_model.batches import Responses, pad_right
-from language_model.cache import KVCache
+from language_model.batches import Responses
+from language_model.generation import prefill
 from language_model.model import Llama
 from language_model.modes import in_eval_mode
 from language_model.sampling import sample
@@ -48,14 +48,13 @@ def roll_out(
     for a temperature that is not above 0.
     """
     # BEGIN SOLUTION 3.10
-    if any(len(prompt) == 0 for prompt in prompts):
-        raise ValueError("an empty prompt: there is nothing to go on from")
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; a policy that explores needs more than 0")
     with in_eval_mode(model):
-        last, cache = _prefill(model, prompts, group_size, max_new_tokens)
-        stops = torch.tensor(list(stop_ids), dtype=torch.int64)
-        running = torch.ones(len(last), dtype=torch.bool)
+        last, cache = prefill(model, prompts, max(map(len, prompts)) + max_new_tokens)
+        last, cache = last.repeat_interleave(group_size, 0), cache.repeat(group_size)
+        stops = torch.tensor(list(stop_ids), dtype=torch.int64, device=last.device)
+        running = torch.ones(len(last), dtype=torch.bool, device=last.device)
         tokens, log_probs, valid = [], [], []
         for step in range(max_new_tokens):
             logits = model.logits(last).float()
@@ -69,28 +68,10 @@ def roll_out(
                 break
             last = model.hidden_states(token[:, None], cache=cache)[:, 0]
     rows = _rows(tokens, valid)
-    responses = Responses.of([p for p in prompts for _ in range(group_size)], rows)
+    responses = Responses.of([p for p in prompts for _ in range(group_size)], rows, last.device)
     kept = torch.stack(log_probs, 1)[torch.stack(valid, 1)]
-    empty = torch.zeros(responses.ids.shape, dtype=kept.dtype)
+    empty = kept.new_zeros(responses.ids.shape)
     return Rollout(responses, empty.masked_scatter(responses.mask, kept), rows)
-    # END SOLUTION
-
-
-def _prefill(
-    model: Llama, prompts: Sequence[Sequence[int]], group_size: int, room: int
-) -> tuple[Tensor, KVCache]:
-    """The last hidden state of each row's prompt, (rows, hidden_size), and a cache of all rows.
-
-    Every prompt runs through the model once; `room` more positions fit into the cache.
-    """
-    # BEGIN SOLUTION 3.10
-    ids, lengths = pad_right(prompts)
-    capacity = int(lengths.max()) + room
-    cache = KVCache(model.config, len(prompts), capacity, model.head_weight.dtype)
-    hidden = model.hidden_states(ids, cache=cache)
-    cache.lengths.copy_(lengths)  # what lies behind a prompt is padding, and is written over
-    last = hidden[torch.arange(len(ids)), lengths - 1]
-    return last.repeat_interleave(group_size, 0), cache.repeat(group_size)
     # END SOLUTION
 
 
