@@ -76,7 +76,11 @@ def submit(homework: Assignment, out: Path | None) -> None:
     except SubmitError as error:
         raise click.ClickException(str(error)) from None
     console.print(f"wrote {target}; now grading what is in it…", highlight=False, soft_wrap=True)
-    shown_grade(homework, target, REPOSITORY / "results" / homework.name, Grading(hidden=False))
+    out = REPOSITORY / "results" / homework.name
+    graded = shown_grade(homework, target, out, Grading(hidden=False))
+    if graded.report and graded.report.broken:
+        files = "a file" if len(graded.report.broken) == 1 else "files"
+        console.print(f"[bold red]the zip holds {files} that can't be built:[/] see the top")
     console.print(f"[bold]upload this file:[/] {target}", highlight=False, soft_wrap=True)
 
 

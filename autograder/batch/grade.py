@@ -87,7 +87,8 @@ def grade_files(
     """Grade files that were unpacked already."""
     started = time.monotonic()
     _begin(assignment, out)
-    notes = [*how.notes, *submission.notes, *syntax_problems(submission.files)]
+    notes = [*how.notes, *submission.notes]
+    broken = syntax_problems(submission.files)
     manifest = build_manifest(assignment, include_hidden=how.hidden)
     has_hidden = (assignment.root / "hidden").is_dir()
     if how.hidden and has_hidden:
@@ -118,7 +119,7 @@ def grade_files(
         if not manifest:
             return Graded(None, refused=f"no test matches {how.expression or list(how.tasks)!r}")
     report = build_report(
-        assignment, manifest, outcome.records if outcome else {}, notes=notes,
+        assignment, manifest, outcome.records if outcome else {}, notes=notes, broken=broken,
         seconds=time.monotonic() - started, seed=outcome and job.seed,
         public_only=not (how.hidden and has_hidden),
         selected=bool(how.tasks or how.expression), grader_fault=fault or None,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from autograder.course.assignment import Assignment
 from autograder.reporting.redaction import Redaction, safe_frames
+from autograder.reporting.repeats import told_once, unbuilt
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.manifest import ManifestEntry
 from autograder.testing.records import Figure, Frame, Measure, TestRecord
@@ -23,7 +24,6 @@ Visibility = Literal["hidden", "after_due_date", "after_published", "visible"]
 
 FAULT_SENTENCE = "This is a fault of the grader, not of your code: tell the staff."
 NOT_REACHED = "the grader did not reach this test"
-_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 _VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
 _MAX_MEASURES = 12
 _MAX_FIGURES = 4
@@ -79,7 +79,8 @@ class TaskOutcome:
 class Report:
     """One grading. `maximum` is 100, or what the tests that were to run carry.
 
-    public_only: hidden tests did not run; selected: somebody chose tests by name or task.
+    public_only: hidden tests did not run; selected: somebody chose tests by name or task; broken:
+    files that do not compile, with place and reason, to be read first.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Report:
     public_only: bool = False
     selected: bool = False
     notes: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
     seconds: float = 0.0
     seed: int | str | None = None
     grader_fault: str = ""
@@ -135,6 +137,7 @@ def build_report(
     records: Mapping[str, TestRecord],
     *,
     notes: Sequence[str] = (),
+    broken: Sequence[str] = (),
     seconds: float = 0.0,
     seed: int | str | None = None,
     public_only: bool = False,
@@ -145,7 +148,8 @@ def build_report(
 
     `manifest` says what each test is worth, `records` (by test) what each came to; with
     `public_only`, hidden entries are left out of the sums. `grader_fault` is a sentence for staff
-    that must hold no hidden value; students are told only that there was a fault.
+    that must hold no hidden value; students are told only that there was a fault. `broken`:
+    `FILE:LINE: …` of files that do not compile; kernel files that can't be built are added.
     """
     redaction = Redaction.of(assignment)
     outcomes = [
@@ -153,8 +157,7 @@ def build_report(
         for entry in manifest
         if not (public_only and entry.hidden)
     ]
-    outcomes = _told_once(outcomes)
-    tasks = []
+    broken, outcomes, tasks = [*broken, *unbuilt(outcomes)], told_once(outcomes), []
     for task in assignment.tasks:
         own = tuple(outcome for outcome in outcomes if outcome.number == task.number)
         if selected and not own:
@@ -182,32 +185,11 @@ def build_report(
         public_only=public_only,
         selected=selected,
         notes=tuple(clean_text(note, max_characters=2_000) for note in list(notes)[:_MAX_NOTES]),
+        broken=tuple(clean_text(one, max_characters=2_000) for one in broken[:_MAX_NOTES]),
         seconds=_finite(seconds),
         seed=seed,
         grader_fault=clean_text(grader_fault or "", max_characters=4_000),
     )
-
-
-def _told_once(outcomes: Sequence[TestOutcome]) -> list[TestOutcome]:
-    """An error at import fails every test that needs the file: the first tells it, others refer."""
-    first: dict[tuple[str, str, int], TestOutcome] = {}
-    told = []
-    for test in outcomes:
-        if not test.hidden and test.frames and _at_import(test):
-            place = test.frames[-1]
-            teller = first.setdefault((test.exception, place.file, place.line), test)
-            if teller is not test:
-                words = f"{test.exception} in {place.file}, line {place.line}"
-                test = replace(
-                    test, frames=(), same_as=teller.test,
-                    message=f"{words}: the same as in {teller.function} (task {teller.number})",
-                )  # fmt: skip
-        told.append(test)
-    return told
-
-
-def _at_import(test: TestOutcome) -> bool:
-    return test.exception in _SYNTAX or test.frames[-1].function == "<module>"
 
 
 def _outcome(entry: ManifestEntry, record: TestRecord | None, redaction: Redaction) -> TestOutcome:

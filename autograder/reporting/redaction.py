@@ -136,10 +136,12 @@ def known_exception(name: str) -> str:
 
 def safe_frames(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     """The innermost frames with clean names and lines; what makes no sense is left out."""
-    safe = []
+    safe: list[Frame] = []
     for frame in list(frames)[-MAX_FRAMES:]:
         if not 0 < frame.line <= _MAX_LINE_NUMBER:
             continue
+        if safe and (safe[-1].file, safe[-1].line) == (frame.file, frame.line):
+            continue  # several errors in a line, or a recursion
         safe.append(
             Frame(
                 file=clean_line(frame.file, 120),

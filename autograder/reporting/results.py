@@ -198,6 +198,7 @@ def _summary(report: Report) -> str:
     parts = [report.headline()]
     if report.grader_fault:
         parts.append(FAULT_SENTENCE)
+    parts.extend(f"does not compile: {problem}" for problem in report.broken)
     parts.extend(f"- {note}" for note in report.notes)
     parts.append("")
     for task in report.tasks:

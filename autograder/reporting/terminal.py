@@ -20,6 +20,7 @@ from rich.text import Text
 
 from autograder.reporting.explain import frame_text, measure_text, rerun_command, what_happened
 from autograder.reporting.outcome import FAULT_SENTENCE, Report, TestOutcome, points_text
+from autograder.reporting.repeats import telling_frames
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.manifest import ManifestEntry
 from autograder.testing.records import TestRecord
@@ -43,8 +44,11 @@ def final_line(report: Report) -> str:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the table of tasks, the messages of the tests that lost points, and the final line."""
+    """Print what does not compile, the table of tasks, the messages of the tests that lost points, and the final line."""
     console = console or make_console()
+    for problem in report.broken:
+        console.print(Text("does not compile:", style="bold red"))
+        _print_indented(Text(problem), console)
     console.print(_table(report))
     for note in report.notes:
         console.print(Text(f"note: {note}"), soft_wrap=not console.is_terminal)
@@ -180,8 +184,9 @@ def _print_losses(report: Report, console: Console) -> None:
         )
         _print_indented(_details(test, report.name), console)
         if same := [other for other in lost if other.same_as == test.test]:
+            tests = "tests" if len(same) > 1 else "test"
             numbers = ", ".join(dict.fromkeys(other.number for other in same))
-            console.print(Text(f"  the same error in {len(same)} other tests of {numbers}"))
+            console.print(Text(f"  the same error in {len(same)} other {tests} of {numbers}"))
     if len(detailed) > MAX_DETAILED:
         console.print(Text(f"\nand {len(detailed) - MAX_DETAILED} more: see the HTML report"))
     if unfinished:
@@ -201,7 +206,7 @@ def _print_indented(text: Text, console: Console) -> None:
 
 def _details(test: TestOutcome, homework: str) -> Text:
     text = Text(what_happened(test))
-    for frame in test.frames[-2:]:
+    for frame in telling_frames(test, 2):
         text.append("\n\n").append(frame_text(frame))
     if test.output:
         printed = clean_text(test.output, max_lines=12, max_characters=2_000)

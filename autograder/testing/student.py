@@ -61,7 +61,9 @@ class StudentRaised(StudentError):
 
     @property
     def at_import(self) -> bool:
-        """Whether it arose while a file was imported: no case of a test has to do with it."""
+        """Whether a file was imported or built then: no case of a test has to do with it."""
+        if self.type_name == "BuildError":
+            return True
         return "SyntaxError" in self.bases or [f.function for f in self.frames[-1:]] == ["<module>"]
 
 

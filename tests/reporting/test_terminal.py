@@ -172,6 +172,9 @@ def test_an_error_at_import_is_told_once(tmp_path: Path) -> None:
     assert f"the same error in {len(public) - 1} other tests of 1.1, 1.2" in " ".join(text.split())
     other = {t: r.model_copy(update={"frames": [samples.frame()], "exception": "ValueError"})
              for t, r in records.items()}  # fmt: skip
+    assert printed(tmp_path, other, public_only=True).count("unexpected indent") == 1
+    for place, (test, record) in enumerate(other.items()):  # the same line, by another way
+        other[test] = record.model_copy(update={"frames": [samples.frame(place + 1), *record.frames]})
     assert printed(tmp_path, other, public_only=True).count("unexpected indent") == 12
 
 
