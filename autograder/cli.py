@@ -55,4 +55,4 @@ def main() -> None:
         sys.exit(3)
 
 
-from autograder import commands_kernels, commands_staff, commands_student  # noqa: E402, F401  they add to `cli`
+from autograder import commands_data, commands_kernels, commands_staff, commands_student  # noqa: E402, F401  they add to `cli`

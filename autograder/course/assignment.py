@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from autograder.course.data import DATA
 from autograder.course.toml_lines import TomlLines
 
 FILE_NAME = "assignment.toml"
@@ -70,6 +71,7 @@ class _AssignmentFile(_Strict):
     package: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     files: list[str] = Field(min_length=1)
     imports: list[str] = Field(default_factory=list)
+    data: list[str] = Field(default_factory=list)  # names in course.data that grading needs
     kernels: bool = False  # its files are CUDA, built while grading
     tasks: list[Task] = Field(min_length=1)
     limits: Limits = Field(default_factory=Limits)
@@ -191,6 +193,10 @@ def _problems(assignment: Assignment, lines: TomlLines) -> Iterable[tuple[int, s
     """(line, sentence) of what the types alone can't see."""
     yield from _file_problems(assignment, lines)
     yield from _task_problems(assignment, lines)
+    for name in assignment.data:
+        if name not in DATA:
+            known = ", ".join(sorted(DATA))
+            yield lines.of_item(("data",), name), f"no data set {name}; name one of {known}"
     total = assignment.total()
     if abs(total - TOTAL_POINTS) > 1e-9:
         line = lines.of(("tasks", len(assignment.tasks) - 1, "points"))

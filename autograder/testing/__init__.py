@@ -2,6 +2,7 @@
 
 from autograder.testing.compare import Hint, assert_close, assert_equal, finite_difference
 from autograder.testing.marks import reported_by_worker, speed
+from autograder.testing.packaged import packaged
 from autograder.testing.records import Measure
 from autograder.testing.student import (
     Memory,
@@ -28,6 +29,7 @@ __all__ = [
     "assert_close",
     "assert_equal",
     "finite_difference",
+    "packaged",
     "race",
     "race_score",
     "reported_by_worker",

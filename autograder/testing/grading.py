@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from autograder.course import data
 from autograder.course.assignment import Assignment
 from autograder.sandbox import host
 from autograder.sandbox.processes import hand_over
@@ -145,11 +146,11 @@ def module_paths(assignment: Assignment) -> dict[str, Path]:
 def make_plan(run: Run) -> host.Plan:
     """The sandbox's plan for a run, from the homework's limits."""
     limits = run.assignment.limits
-    reads: tuple[Path, ...] = ()
+    reads = tuple(data.folders(run.assignment.data))
     if run.assignment.kernels:
         from autograder.kernels.toolchain import reads as kernel_reads
 
-        reads = tuple(kernel_reads())
+        reads += tuple(kernel_reads())
     return host.Plan(
         package=run.assignment.package,
         overlay=run.overlay,
