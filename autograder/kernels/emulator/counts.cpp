@@ -7,32 +7,36 @@
 // shared memory has 32 banks of 4 bytes (CUDA C++ Best Practices Guide, "Memory Optimizations").
 #include <algorithm>
 
-#include "machine.h"
+#include "record.h"
 
 namespace emu {
 
 namespace {
 
-constexpr std::size_t MAX_WAITING = 4096;  // events of a lane that wait to be merged
 constexpr unsigned SECTOR = 32, BANKS = 32;
-constexpr auto STEP = static_cast<std::uint8_t>(Access::None);
+constexpr unsigned APART = ~0u;  // Thread::following of a lane that has events of its own
 
+// What some lanes of a warp do together.
 struct Request {
-    const Event* events[WARP];
-    unsigned lanes[WARP];
-    unsigned count = 0;
+    Step step;
+    const Address* addresses;
+    const unsigned* lanes;  // in order
+    unsigned count;
 };
 
+const unsigned ALL_LANES[WARP] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                  16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
 // The counts of a place in the code, found again quickly.
-LineCounts& line_of(LaunchRecord& record, const Event& event) {
+LineCounts& line_of(LaunchRecord& record, const Step& step) {
     struct Known {
         const LaunchRecord* record;
         std::uint64_t serial, key;
         LineCounts* line;
     };
     static Known known[256];
-    const std::uint64_t key = static_cast<std::uint64_t>(event.pc) << 8 | event.kind;
-    Known& place = known[(event.pc * 31 + event.kind) % 256];
+    const std::uint64_t key = static_cast<std::uint64_t>(step.pc) << 8 | step.kind;
+    Known& place = known[(step.pc * 31 + step.kind) % 256];
     if (place.record != &record || place.serial != record.serial || place.key != key) {
         place = {&record, record.serial, key, &record.lines[key]};
     }
@@ -55,9 +59,9 @@ unsigned distinct(std::uint64_t* values, unsigned count) {
 void count_sectors(const Request& request, LineCounts& line) {
     std::uint64_t sectors[WARP * 2], starts[WARP];
     unsigned touched = 0;
-    const unsigned size = request.events[0]->size;
+    const unsigned size = request.step.size;
     for (unsigned i = 0; i < request.count; ++i) {
-        const Address first = request.events[i]->address;
+        const Address first = request.addresses[i];
         sectors[touched++] = first / SECTOR;
         if ((first + size - 1) / SECTOR != first / SECTOR) sectors[touched++] = first / SECTOR + 1;
         starts[i] = first;
@@ -72,8 +76,8 @@ unsigned degree(const Request& request, unsigned first, unsigned last, bool atom
     unsigned count = 0;
     for (unsigned i = 0; i < request.count; ++i) {
         if (request.lanes[i] < first || request.lanes[i] >= last) continue;
-        const Event& event = *request.events[i];
-        for (Address word = event.address / 4; word * 4 < event.address + event.size; ++word) {
+        const Address begin = request.addresses[i], end = begin + request.step.size;
+        for (Address word = begin / 4; word * 4 < end; ++word) {
             words[count++] = word;
         }
     }
@@ -90,11 +94,11 @@ unsigned degree(const Request& request, unsigned first, unsigned last, bool atom
 bool without_conflict(const Request& request) {
     std::uint64_t word_of[BANKS];
     std::uint32_t used = 0;
+    if (request.step.size > 4) return false;
     for (unsigned i = 0; i < request.count; ++i) {
-        const Event& event = *request.events[i];
-        const std::uint64_t word = event.address / 4;
+        const std::uint64_t word = request.addresses[i] / 4;
         const std::uint32_t bank = word % BANKS, bit = 1u << bank;
-        if (event.size > 4 || (used & bit && word_of[bank] != word)) return false;
+        if (used & bit && word_of[bank] != word) return false;
         used |= bit;
         word_of[bank] = word;
     }
@@ -109,7 +113,7 @@ void count_banks(const Request& request, LineCounts& line, bool atomic) {
         return;
     }
     // Accesses of 8 bytes are served a half of the warp at a time, of 16 bytes a quarter.
-    const unsigned phases = std::max(1u, request.events[0]->size / 4u), width = WARP / phases;
+    const unsigned phases = std::max(1u, request.step.size / 4u), width = WARP / phases;
     unsigned wavefronts = 0, least = 0;
     for (unsigned phase = 0; phase < phases; ++phase) {
         const unsigned most = degree(request, phase * width, (phase + 1) * width, atomic);
@@ -126,79 +130,117 @@ void keep_sample(const Request& request, LineCounts& line) {
     const std::uint64_t weight = request.count * 1000 + static_cast<std::uint64_t>(cost * 10);
     if (weight <= line.sample_weight) return;
     line.sample_weight = weight;
-    line.sample_size = request.events[0]->size;
+    line.sample_size = request.step.size;
     Address lowest = ~Address{0};
     for (unsigned i = 0; i < request.count; ++i) {
-        lowest = std::min(lowest, request.events[i]->address);
+        lowest = std::min(lowest, request.addresses[i]);
     }
     lowest = lowest / 128 * 128;
     std::fill(line.sample, line.sample + WARP, -1);
     for (unsigned i = 0; i < request.count; ++i) {
-        line.sample[request.lanes[i]] = static_cast<std::int64_t>(request.events[i]->address - lowest);
+        line.sample[request.lanes[i]] = static_cast<std::int64_t>(request.addresses[i] - lowest);
     }
 }
 
-void count(const Request& request, unsigned living, LaunchRecord& record) {
-    const Event& event = *request.events[0];
-    LineCounts& line = line_of(record, event);
-    ++line.requests;
-    line.lanes += request.count;
-    line.bytes += request.count * event.size;
-    line.partial += request.count < living;
-    if (static_cast<Space>(event.kind >> 4) == Space::Shared) {
-        count_banks(request, line, static_cast<Access>(event.kind & 15) == Access::Atomic);
+void count_costs(const Request& request, LineCounts& line) {
+    if (static_cast<Space>(request.step.kind >> 4) == Space::Shared) {
+        count_banks(request, line, static_cast<Access>(request.step.kind & 15) == Access::Atomic);
     } else {
         count_sectors(request, line);
     }
     keep_sample(request, line);
 }
 
-bool before(const Event& a, const Event& b) {
+// Are these the last request's addresses, all shifted by whole sectors, or in shared memory words?
+// Then it costs the same, for banks follow each other in turn.
+bool repeats(const Request& request, const LineCounts& line) {
+    const Address shift = request.addresses[0] - line.last[0];
+    const bool shared = static_cast<Space>(request.step.kind >> 4) == Space::Shared;
+    if (shift % (shared ? 4 : SECTOR)) return false;
+    Address differs = 0;
+    for (unsigned i = 0; i < WARP; ++i) differs |= (request.addresses[i] - line.last[i]) ^ shift;
+    return !differs;
+}
+
+// A request of all 32 lanes.
+void count_whole(const Request& request, LineCounts& line) {
+    if (request.step.size == line.last_size && repeats(request, line)) {
+        line.sectors += line.last_sectors;
+        line.sectors_min += line.last_sectors_min;
+        line.wavefronts += line.last_wavefronts;
+        line.wavefronts_min += line.last_wavefronts_min;
+        return;
+    }
+    const std::uint64_t sectors = line.sectors, sectors_min = line.sectors_min,
+                        wavefronts = line.wavefronts, wavefronts_min = line.wavefronts_min;
+    count_costs(request, line);
+    line.last_size = request.step.size;
+    line.last_sectors = line.sectors - sectors;
+    line.last_sectors_min = line.sectors_min - sectors_min;
+    line.last_wavefronts = line.wavefronts - wavefronts;
+    line.last_wavefronts_min = line.wavefronts_min - wavefronts_min;
+    std::copy(request.addresses, request.addresses + WARP, line.last);
+}
+
+void count(const Request& request, unsigned living, LaunchRecord& record) {
+    LineCounts& line = line_of(record, request.step);
+    ++line.requests;
+    line.lanes += request.count;
+    line.bytes += request.count * request.step.size;
+    line.partial += request.count < living;
+    if (request.count == WARP) {
+        count_whole(request, line);
+    } else {
+        count_costs(request, line);
+    }
+}
+
+bool before(const Step& a, const Step& b) {
     if (a.depth != b.depth) return a.depth > b.depth;
     return a.pc != b.pc && rank_of(a.pc) < rank_of(b.pc);
 }
 
-bool together(const Event& a, const Event& b) {
-    return a.pc == b.pc && a.depth == b.depth && a.size == b.size && a.kind == b.kind;
+bool together(const Event& a, const Event& b) { return bits_of(a.step) == bits_of(b.step); }
+
+bool is_access(const Step& step) { return step.kind != STEP; }
+
+// How many of the trace's steps a lane did, too.
+unsigned in_trace(const Thread* thread) {
+    return thread->following == APART ? thread->common : thread->following;
 }
 
-}  // namespace
-
-void record_event(Thread* thread, Address address, unsigned size, Access access, Space space,
-                  std::uint32_t pc) {
-    const auto depth = static_cast<std::uint16_t>(thread->depth);
+// Moves what a lane did of the trace, from the step `first` on, to its own events.
+void take_out(const Trace& trace, Thread* thread, unsigned first) {
     std::vector<Event>& events = thread->events;
-    if (thread->step_pending) {
-        // A step matters only if the lane then goes back, or to another function: on the way ahead
-        // the next access says as well where the lane is.
-        thread->step_pending = false;
-        if (thread->step_depth != depth || rank_of(pc) < rank_of(thread->step_pc)) {
-            events.push_back({0, thread->step_pc, thread->step_depth, 1, STEP});
-        }
+    if (thread->following == first) {
+        thread->following = 0;
+        return;
     }
-    // Written member by member: a copy of a whole event would wait for its parts to be stored.
-    Event& event = events.emplace_back();
-    event.address = address;
-    event.pc = pc;
-    event.depth = depth;
-    event.size = static_cast<std::uint8_t>(size);
-    event.kind = static_cast<std::uint8_t>(static_cast<unsigned>(access) | static_cast<unsigned>(space) << 4);
-    thread->accesses_end = events.size();
-    if (events.size() >= MAX_WAITING) yield_thread();
+    std::vector<Event> taken;
+    std::size_t end = 0;
+    for (unsigned i = first; i < in_trace(thread); ++i) {
+        taken.push_back({trace.addresses[i][thread->lane], trace.steps[i]});
+        if (is_access(trace.steps[i])) end = taken.size();
+    }
+    thread->accesses_end = thread->accesses_end ? taken.size() + thread->accesses_end : end;
+    events.insert(events.begin(), taken.begin(), taken.end());
+    thread->common = 0;
+    thread->following = events.empty() ? 0 : APART;
 }
 
-void record_step(Thread* thread, std::uint32_t pc) {
-    const auto depth = static_cast<std::uint16_t>(thread->depth);
-    if (thread->step_pending && (thread->step_depth != depth || rank_of(pc) < rank_of(thread->step_pc))) {
-        thread->events.push_back({0, thread->step_pc, thread->step_depth, 1, STEP});
-        if (thread->events.size() >= MAX_WAITING) yield_thread();
+// Counts what all lanes did alike; what some did beyond that goes to their own events.
+void merge_trace(Context& context, Thread* const* threads, unsigned lanes) {
+    Trace& trace = *context.trace;
+    unsigned alike = trace.length;
+    for (unsigned i = 0; i < lanes; ++i) alike = std::min(alike, in_trace(threads[i]));
+    for (unsigned i = 0; i < alike; ++i) {
+        if (!is_access(trace.steps[i])) continue;
+        count({trace.steps[i], trace.addresses[i], ALL_LANES, lanes}, lanes, *context.record);
     }
-    thread->step_pending = true;
-    thread->step_pc = pc;
-    thread->step_depth = depth;
+    for (unsigned i = 0; i < lanes; ++i) take_out(trace, threads[i], alike);
+    trace.length = 0;
+    trace.leader = nullptr;
 }
-
-namespace {
 
 // The lanes of a warp and the heads of their streams.
 struct Streams {
@@ -241,7 +283,7 @@ struct Streams {
         for (unsigned i = 0; i < lanes; ++i) {
             if (head[i] == end[i]) {
                 if (!all && threads[i]->state == State::Ready) return nullptr;
-            } else if (!found || before(*head[i], *found)) {
+            } else if (!found || before(head[i]->step, found->step)) {
                 found = head[i];
             }
         }
@@ -256,6 +298,7 @@ struct Streams {
             if (head[i] == end[i]) {
                 events.clear();
                 thread->accesses_end = 0;
+                thread->following = 0;
             } else if (const auto served = head[i] - events.data(); served > 0) {
                 thread->accesses_end -= std::min(thread->accesses_end, static_cast<std::size_t>(served));
                 events.erase(events.begin(), events.begin() + served);
@@ -264,27 +307,70 @@ struct Streams {
     }
 };
 
-}  // namespace
-
-// Merges what waits. Not `all`: only as long as each lane that can still run has something waiting.
-void merge_events(Context& context, unsigned warp, bool all) {
+void merge_apart(Context& context, unsigned warp, bool all) {
     Streams streams(context, warp);
-    Request request;
+    Address addresses[WARP];
+    unsigned lanes[WARP];
     for (;;) {
         const bool converged = streams.converged();
         const Event* next = converged ? streams.head[0] : streams.next(all);
         if (!next) break;
-        const bool step = static_cast<Access>(next->kind & 15) == Access::None;
-        request.count = 0;
-        const unsigned living = converged || step ? streams.lanes : streams.living();
+        const Step step = next->step;
+        const unsigned living = converged || !is_access(step) ? streams.lanes : streams.living();
+        unsigned together_now = 0;
         for (unsigned i = 0; i < streams.lanes; ++i) {
             if (!converged && (streams.head[i] == streams.end[i] || !together(*streams.head[i], *next))) continue;
-            request.events[request.count] = streams.head[i]++;
-            request.lanes[request.count++] = i;
+            addresses[together_now] = streams.head[i]++->address;
+            lanes[together_now++] = i;
         }
-        if (!step) count(request, living, *context.record);
+        if (is_access(step)) count({step, addresses, lanes, together_now}, living, *context.record);
     }
     streams.keep_rest();
+}
+
+}  // namespace
+
+void record_apart(Thread* thread, Address address, Step step) {
+    Trace& trace = *thread->context->trace;
+    const bool leads = !trace.leader || trace.leader == thread;
+    if (leads && thread->following == trace.length && trace.length < MAX_WAITING) {
+        trace.leader = thread;
+        trace.steps[trace.length] = step;
+        trace.addresses[trace.length][thread->lane] = address;
+        thread->following = ++trace.length;
+        return;
+    }
+    if (thread->following != APART) {
+        thread->common = thread->following;
+        thread->following = APART;
+    }
+    thread->events.push_back({address, step});
+    if (is_access(step)) thread->accesses_end = thread->events.size();
+    if (thread->common + thread->events.size() >= MAX_WAITING) yield_thread();
+}
+
+void begin_block_events(Context& context) {
+    if (!machine.options.counts) return;
+    if (!context.trace) context.trace = new Trace;
+    context.trace->leader = nullptr;
+    context.trace->length = 0;
+    for (unsigned i = 0; i < context.count; ++i) {
+        Thread* thread = context.threads[i];
+        thread->events.clear();
+        thread->accesses_end = 0;
+        thread->step_pending = false;
+        thread->common = thread->following = 0;
+    }
+}
+
+// Merges what waits. Not `all`: only as long as each lane that can still run has something waiting.
+void merge_events(Context& context, unsigned warp, bool all) {
+    Thread* const* threads = context.threads.data() + warp * WARP;
+    const unsigned lanes = std::min(WARP, context.count - warp * WARP);
+    if (context.trace->length) merge_trace(context, threads, lanes);
+    bool apart = false;
+    for (unsigned i = 0; i < lanes; ++i) apart |= threads[i]->following == APART;
+    if (apart) merge_apart(context, warp, all);
 }
 
 }  // namespace emu

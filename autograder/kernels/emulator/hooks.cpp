@@ -5,6 +5,7 @@
 // The library is linked without the sanitizers' own runtimes: these are their entry points.
 #include <cstring>
 
+#include "record.h"
 #include "shadow.h"
 
 namespace emu {
@@ -42,10 +43,19 @@ __attribute__((noinline)) void access(Address address, unsigned size, Access kin
     count_step(thread, offset);
 }
 
+// What follows a checked access, where it is more than a few instructions.
+__attribute__((noinline)) void finish_access(Thread* thread, Address address, const Step step, bool recorded) {
+    if (!recorded) {
+        record_late(thread, address, step);
+        ++thread->steps;
+    }
+    if (thread->steps >= TURN) take_turns(thread, step.pc);
+}
+
 // `access` for what most accesses are, without calls: whole words that belong to somebody, and
 // whose earlier accesses are past. False, and nothing is done, if this one is not of that kind.
 template <unsigned SIZE, Access KIND>
-inline bool quick_access(Address address, const void* return_address) {
+inline __attribute__((always_inline)) bool quick_access(Address address, const void* return_address) {
     static_assert(SIZE % 4 == 0 && (KIND == Access::Load || KIND == Access::Store), "whole words");
     constexpr unsigned COUNT = SIZE / 4;
     Thread* thread = current;
@@ -88,13 +98,16 @@ inline bool quick_access(Address address, const void* return_address) {
             }
         }
     }
-    if (machine.options.counts) record_event(thread, address, SIZE, KIND, space, pc);
-    count_step(thread, pc);
+    const Step step = step_of(thread, SIZE, KIND, space, pc);
+    const bool recorded = !machine.options.counts || record_quick(thread, address, step);
+    if (__builtin_expect(!recorded || ++thread->steps >= TURN, false)) {
+        finish_access(thread, address, step, recorded);
+    }
     return true;
 }
 
 template <unsigned SIZE, Access KIND>
-inline void hook(void* place, const Caller& from) {
+inline __attribute__((always_inline)) void hook(void* place, const Caller& from) {
     const auto address = reinterpret_cast<Address>(place);
     if constexpr (SIZE % 4 == 0) {
         if (__builtin_expect(quick_access<SIZE, KIND>(address, from.pc), true)) return;
@@ -124,17 +137,19 @@ void access_from_library(Address address, unsigned size, Access kind, const Call
 using namespace emu;
 
 #define CALLER EMU_CALLER
-#define NAMES(name, size, kind)                                                       \
-    void __tsan_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); }           \
-    void __tsan_unaligned_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); } \
-    void __tsan_volatile_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); }  \
-    void __tsan_unaligned_volatile_##name##size(void* a) { hook<size, Access::kind>(a, CALLER); }
-#define HOOK(size)                             \
-    NAMES(read, size, Load)                    \
-    NAMES(write, size, Store)                  \
-    void __tsan_read_write##size(void* a) {    \
-        hook<size, Access::Load>(a, CALLER);   \
-        hook<size, Access::Store>(a, CALLER);  \
+#define SAME(name, as) void name(void*) __attribute__((alias(#as)));
+#define HOOK(size)                                                               \
+    void __tsan_read##size(void* a) { hook<size, Access::Load>(a, CALLER); }     \
+    void __tsan_write##size(void* a) { hook<size, Access::Store>(a, CALLER); }   \
+    SAME(__tsan_unaligned_read##size, __tsan_read##size)                         \
+    SAME(__tsan_unaligned_write##size, __tsan_write##size)                       \
+    SAME(__tsan_volatile_read##size, __tsan_read##size)                          \
+    SAME(__tsan_volatile_write##size, __tsan_write##size)                        \
+    SAME(__tsan_unaligned_volatile_read##size, __tsan_read##size)                \
+    SAME(__tsan_unaligned_volatile_write##size, __tsan_write##size)              \
+    void __tsan_read_write##size(void* a) {                                      \
+        access((Address)a, size, Access::Load, CALLER);                          \
+        access((Address)a, size, Access::Store, CALLER);                         \
     }
 
 extern "C" {

@@ -71,6 +71,7 @@ bool grow(Context& context, unsigned count) {
 
 void begin_block(Context& context) {
     begin_block_memory(context);
+    begin_block_events(context);
     context.at_collectives = context.waiting = context.ended = 0;
     context.mixed_barrier = false;
     if (machine.options.instrumented) context.block_epoch = ++machine.epoch;
@@ -88,9 +89,6 @@ void begin_block(Context& context) {
         thread->user_top = thread->stack_low + thread->stack_size;
         std::memset(thread->clock, 0, sizeof thread->clock);
         thread->clock[thread->lane] = 1;
-        thread->events.clear();
-        thread->accesses_end = 0;
-        thread->step_pending = false;
         thread->copies.clear();
         thread->committed.clear();
         thread->stack_pointer = prepare_fiber(thread->stack, thread_main);

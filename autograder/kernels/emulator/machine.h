@@ -23,19 +23,35 @@ constexpr std::size_t SHARED_OPT_IN = 227 * 1024;  // with cudaFuncSetAttribute,
 constexpr std::size_t SHARED_ARENA = 512 * 1024;   // with the gaps between variables
 constexpr unsigned MAX_DEPTH = 128;
 
+struct Thread;
+
 enum class Access : std::uint8_t { Load, Store, Atomic, None };  // None: a step of control flow
 enum class Space : std::uint8_t { Global, Shared, Device };  // Device: a __device__ variable
 enum class State : std::uint8_t { Ready, Barrier, Collective, Done };
 enum class Collective : std::uint8_t { Sync, Shuffle, Vote, Match, Reduce, Active };
 
-// One memory access of one lane, or the start of a basic block, waiting to be merged with those of
-// its warp.
-struct Event {
-    Address address;
+// What a lane does, without the address: a memory access, or the start of a basic block.
+struct Step {
     std::uint32_t pc;
     std::uint16_t depth;
     std::uint8_t size;
     std::uint8_t kind;  // Access | Space << 4
+};
+
+// A step of one lane, waiting to be merged with those of its warp.
+struct Event {
+    Address address;
+    Step step;
+};
+
+// While the lanes of a warp do the same, their steps are kept once, as the first of them did them,
+// and beside each the address of every lane. See record_event.
+constexpr std::size_t MAX_WAITING = 4096;  // events of a lane that wait to be merged
+struct Trace {
+    const Thread* leader = nullptr;  // whose steps these are
+    unsigned length = 0;
+    Step steps[MAX_WAITING];
+    Address addresses[MAX_WAITING][WARP];
 };
 
 // What a lane asks of a warp-wide operation, and what it gets.
@@ -69,11 +85,14 @@ struct alignas(64) Thread {
     Address user_top = 0;  // at and above it the stack is the emulator's
     WarpRequest request{};
     std::uint32_t clock[WARP];  // what this lane has seen of its warp's lanes
+    // Its steps that wait to be merged: so many that it has in common with the warp's trace, then
+    // events of its own. `following`: the trace's next step, as long as it has none of its own.
+    unsigned common = 0, following = 0;
     std::vector<Event> events;
     std::size_t accesses_end = 0;  // behind the last access among the events
     bool step_pending = false;     // the start of a block, not recorded yet
-    std::uint32_t step_pc = 0;
     std::uint16_t step_depth = 0;
+    std::uint32_t step_pc = 0, step_rank = 0;
     std::vector<AsyncCopy> copies;
     std::vector<std::size_t> committed;  // ends of the committed groups in `copies`
     Stack stack;
@@ -106,6 +125,10 @@ struct LineCounts {
     std::int64_t sample[WARP];  // one request: offsets of the lanes' addresses, -1 for idle lanes
     std::uint64_t sample_weight = 0;
     unsigned sample_size = 0;
+    // The last request of a whole warp and what it cost: the next one is often the same, further on.
+    unsigned last_size = 0;
+    Address last[WARP];
+    std::uint64_t last_sectors = 0, last_sectors_min = 0, last_wavefronts = 0, last_wavefronts_min = 0;
 };
 
 struct LaunchRecord {
@@ -204,6 +227,7 @@ struct Context {
     bool again = false, spun = false;
     unsigned at_collectives = 0;  // of them, how many wait at a warp-wide operation
     std::vector<Event> streams[WARP];  // room for the events of the warp that runs
+    Trace* trace = nullptr;
     const EmuLaunch* launch = nullptr;
     void (*body)(void*) = nullptr;
     std::vector<unsigned char> arguments;
@@ -284,11 +308,8 @@ void host_only(const char* what);  // ends the launch if a kernel calls it
 void stop_if_late(Thread* thread);  // ends the launch when its time is over
 
 // ---- counts.cpp
-// Adds to the lane's stream; `record_step` a basic block that it enters.
-void record_event(Thread* thread, Address address, unsigned size, Access access, Space space,
-                  std::uint32_t pc);
-void record_step(Thread* thread, std::uint32_t pc);
 void merge_events(Context& context, unsigned warp, bool all);
+void begin_block_events(Context& context);
 
 // ---- watch.cpp
 void start_watch();

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <mutex>
 
-#include "machine.h"
+#include "record.h"
 
 namespace emu {
 
