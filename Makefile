@@ -2,7 +2,7 @@
 PYTHON ?=
 RUN = .venv/bin/python -m autograder
 
-.PHONY: help setup demo test debug kernels verify bench grade submit stubs release bundle doctor figures clean
+.PHONY: help setup fetch demo test debug kernels verify bench grade submit stubs release bundle doctor figures clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -12,8 +12,8 @@ setup: .venv/.ready   ## make .venv with the pinned packages; every target below
 .venv/.ready: requirements.lock scripts/setup.sh
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh
 
-test: setup      ## HW=hw1_autodiff [K=expr]: public tests on your code; without HW: check everything
-	@$(if $(HW),$(RUN) test $(HW) $(if $(K),-k "$(K)"),$(RUN) check)
+test: setup      ## HW=hw1_autodiff [K=expr] [SEED=n]: public tests on your code; without HW: check everything
+	@$(if $(HW),$(RUN) test $(HW) $(if $(K),-k "$(K)") $(if $(SEED),--seed $(SEED)),$(RUN) check)
 
 debug: setup     ## HW=… K=test_name: the same tests in one process, for breakpoint() and --pdb
 	@$(RUN) debug $(HW) "$(K)"
@@ -26,6 +26,9 @@ submit: setup    ## HW=…: write the zip to upload, and grade it once with the 
 
 doctor: setup    ## what this machine can do, and what each missing thing costs
 	@$(RUN) doctor
+
+fetch: setup     ## [HW=…]: real data (model weights, texts) that homeworks use, into a cache folder
+	@$(RUN) fetch $(HW)
 
 bench: setup     ## [ONLY=name]: the benchmark tables, ratios against peers measured in one run
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from autograder.batch.grade import Grading, grade_files
 from autograder.batch.mutants import Verdict, check_mutants, reference_files
 from autograder.batch.run import environment
+from autograder.course import data
 from autograder.course.assignment import Assignment
 from autograder.course.intake import Submission, own_files
 from autograder.course.stubs import check_stubs, expected_stub
@@ -81,6 +82,8 @@ def homework_checks(homework: Assignment, full: bool) -> Iterator[Check]:
     name = homework.name
     reference = Submission(reference_files(homework), [])
     stub = Submission({f: expected_stub(homework, f).encode() for f in homework.files}, [])
+    if homework.data:
+        yield f"{name}: real data", lambda: _data(homework)
     yield f"{name}: stubs in step, points agree", lambda: _in_step(homework)
     yield f"{name}: reference 100", lambda: _hundred(homework, reference, Grading())
     yield f"{name}: stub 0", lambda: _stub(homework, stub)
@@ -108,6 +111,14 @@ def _harness_tests() -> str:
     if done.returncode != 0:
         raise CheckFailed(done.stdout[-6000:] + done.stderr[-2000:])
     return done.stdout.strip().splitlines()[-1]
+
+
+def _data(homework: Assignment) -> str:
+    """Fetch what is not there yet."""
+    try:
+        return ", ".join(str(data.fetch(name)) for name in homework.data)
+    except data.DataError as error:
+        raise CheckFailed(str(error)) from None
 
 
 def _in_step(homework: Assignment) -> str:
@@ -208,11 +219,20 @@ def released_checks(homeworks: list[Assignment]) -> list[list[Check]]:
 
 
 def _first_look(homework: Assignment) -> str:
-    """Points of the public tests; unfinished tasks are no error, a fault of the grader is one."""
+    """Points of the public tests; unfinished tasks are no error, a fault of the grader is one.
+
+    Neither is data that can't be fetched: the tests that need it are skipped.
+    """
+    note = ""
+    try:
+        for name in homework.data:
+            data.fetch(name)
+    except data.DataError as error:
+        note = f"; {error}"
     graded = grade_files(homework, own_files(homework), None, Grading(hidden=False))
     report = graded.report
     faults = [t.test for t in report.tests() if t.state in ("grader fault", "not reached")]
     if faults or report.grader_fault:
         raise CheckFailed(f"faults of the grader: {faults} {report.grader_fault}")
-    return report.headline()
+    return report.headline() + note
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from autograder.batch.grade import Grading
 from autograder.batch.shown import shown_grade
+from autograder.course import data
 from autograder.course.assignment import load_assignment
 from autograder.course.release import make_release
 from autograder.sandbox.host import REPOSITORY
@@ -22,6 +23,12 @@ console = Console(highlight=False, soft_wrap=True)
 def run_demo(homework: str, out: Path) -> int:
     """Release, fill in, submit, grade, report; returns the exit status."""
     assignment = load_assignment(REPOSITORY / homework)
+    try:
+        for name in assignment.data:
+            data.fetch(name)
+    except data.DataError as error:
+        console.print(error)
+        return 1
     folder = Path(tempfile.mkdtemp(prefix="llm-systems-demo-"))
     try:
         student = folder / "student"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autograder.batch.run import Job, Outcome, run_tests
+from autograder.course import data
 from autograder.course.assignment import Assignment
 from autograder.course.intake import Submission, SubmissionError, read_submission
 from autograder.course.overlay import build_overlay
@@ -101,6 +102,8 @@ def grade_files(
     outcome: Outcome | None = None
     try:
         work.chmod(0o711)
+        if how.hidden and has_hidden and (missing := data.needs(assignment.data)):
+            raise GraderFault(f"no test was run: {assignment.name} {missing}")
         job = make_job(assignment, submission, work, how)
         limit = 60 * (how.minutes or assignment.needs.minutes) - (time.monotonic() - started)
         outcome = run_tests(

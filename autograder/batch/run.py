@@ -18,7 +18,7 @@ from autograder.testing.records import TestRecord, read_chosen, read_records, re
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TERM", "SYSTEMROOT", "LLM_SYSTEMS_DATA",
-         "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK")  # fmt: skip
+         "XDG_CACHE_HOME", "NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK")  # fmt: skip
 
 
 def default_confinement() -> str:

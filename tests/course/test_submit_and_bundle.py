@@ -165,6 +165,7 @@ def test_setup_makes_a_venv_and_hides_the_hidden_tests(tmp_path: Path) -> None:
         "pip install --no-cache-dir --extra-index-url https://example.org/cpu -r "
         f"{root}/source/requirements.lock" in calls
     )
+    assert "-m autograder fetch hw9_tiny\n" in calls
     hidden = root / "source/hw9_tiny/hidden"
     assert hidden.stat().st_mode & 0o777 == 0o700
     assert (hidden / "test_9_1_add.py").stat().st_mode & 0o077 == 0

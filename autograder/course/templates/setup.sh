@@ -66,6 +66,9 @@ if find "$SOURCE/@HOMEWORK@" -name '*.cu' | grep -q .; then
     (cd "$SOURCE" && "$VENV/bin/python" -c 'from autograder import kernels; kernels.prepare()')
 fi
 
+# Real data, where the homework uses some: into the folder that workers may read.
+(cd "$SOURCE" && "$VENV/bin/python" -m autograder fetch @HOMEWORK@)
+
 # Read by the grader alone.
 if [ -d "$SOURCE/@HOMEWORK@/hidden" ]; then
     chmod -R go= "$SOURCE/@HOMEWORK@/hidden"
