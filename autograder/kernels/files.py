@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .edits import Edit
 from .errors import BuildError, refusal
+from .macro_strings import check_strings
 from .messages import PLAIN_NAME
 from .screen import included, macros, screen
 from .scopes import scopes, statement_start
@@ -17,6 +18,7 @@ from .toolchain import NOT_IMPLEMENTED
 from .vocabulary import INCLUDES
 
 MOST_FILES = 20
+TAKEN = "{} has a meaning already, choose another name"
 
 
 @dataclass
@@ -41,9 +43,21 @@ class Files:
         return set(self.sources) - self.given
 
     def prelude(self) -> str:
-        """Text that reads the given headers ahead of the files, before any macro of theirs."""
+        """Text that reads the given headers ahead of the files, before any macro of theirs.
+
+        A macro of a header is no name for one of the files': nvcc has other macros than the
+        emulator, so an #ifdef on it would not take the same path.
+        """
         wanted = [name for name in INCLUDES if name in self.headers | {"cuda_runtime.h"}]
-        return "".join(f"#include <{name}>\n" for name in wanted)
+        text = "".join(f"#include <{name}>\n" for name in wanted)
+        first: dict[str, tuple[str, int]] = {}
+        for own in sorted(self.own):
+            for directive in self.sources[own].directives:
+                if directive.name == "define":
+                    first.setdefault(directive.tokens[0].text, (own, directive.line))
+        for macro, (own, line) in first.items():
+            text += f'#ifdef {macro}\n# {line} "{own}"\n#error {TAKEN.format(macro)}\n#endif\n'
+        return text
 
     def without_headers(self, name: str) -> list[Edit]:
         """Edits that drop a file's lines which include given headers: the prelude has done it."""
@@ -79,6 +93,8 @@ def read_files(path: Path) -> Files:
     own = macros(files.sources.values())
     for name in files.own:
         screen(files.sources[name], own)
+    check_strings(files.sources[name] for name in sorted(files.own))
+    for name in files.own:
         _find_kernels(files, files.sources[name])
     return files
 

@@ -63,7 +63,8 @@ FIXED_NAMES = set(
     signed sizeof static static_assert static_cast struct switch template this thread_local throw
     true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
     xor_eq defined override final int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t
-    size_t printf assert threadIdx blockIdx blockDim gridDim warpSize dim3 std main LLM_NOT_IMPLEMENTED
+    size_t RAND_MAX EXIT_SUCCESS EXIT_FAILURE MB_CUR_MAX CLOCKS_PER_SEC TIME_UTC BUFSIZ EOF errno linux
+    unix i386 printf assert threadIdx blockIdx blockDim gridDim warpSize dim3 std main LLM_NOT_IMPLEMENTED
     """.split()
 )
 TAKEN_PREFIX = re.compile(r"__|_[A-Z]|cuda|CUDA|NV_|nv_|cub|atomic[A-Z]")
