@@ -23,7 +23,7 @@ from autograder.testing.manifest import build_manifest
 @cli.command()
 @click.argument("homework", type=HOMEWORK)
 @click.option("-k", "--keyword", default="", help="Only tests whose name matches (pytest -k).")
-@click.option("--seed", type=int, help="Replay a run's random inputs.")
+@click.option("--seed", type=int, help="Draw the random inputs of the run that named this number.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write report.html there.")
 def test(homework: Assignment, keyword: str, seed: int | None, out: Path | None) -> None:
     """Run HOMEWORK's public tests on the code in its folder, and show the points."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autograder.reporting.outcome import TestOutcome, points_text
+from autograder.reporting.outcome import Report, TestOutcome, points_text
 from autograder.testing.records import Frame, Measure
 
 # The message says it better than the name of the class.
@@ -97,6 +97,16 @@ def curve_position(measure: Measure) -> float | None:
         return None
     position = (measure.value - measure.zero) / (measure.full - measure.zero)
     return min(max(position, 0.0), 1.0)
+
+
+def replay_command(report: Report) -> str:
+    """The command that gives the run's random inputs once more, "" where that is no one's business.
+
+    A run with hidden tests keeps its seed to itself: their inputs follow from it.
+    """
+    if not report.public_only or report.seed is None or report.full:
+        return ""
+    return f"make test HW={report.name} SEED={report.seed}"
 
 
 def rerun_command(test: TestOutcome, homework: str) -> str:

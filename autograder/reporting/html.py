@@ -103,6 +103,7 @@ def template_environment() -> jinja2.Environment:
         what_happened=explain.what_happened,
         place=explain.place,
         rerun=explain.rerun_command,
+        replay=explain.replay_command,
         curve=_curve,
         percent=_percent,
         summary=_summary,

@@ -18,7 +18,13 @@ from rich.progress import Progress as LiveProgress
 from rich.table import Table
 from rich.text import Text
 
-from autograder.reporting.explain import frame_text, measure_text, rerun_command, what_happened
+from autograder.reporting.explain import (
+    frame_text,
+    measure_text,
+    replay_command,
+    rerun_command,
+    what_happened,
+)
 from autograder.reporting.outcome import FAULT_SENTENCE, Report, TestOutcome, points_text
 from autograder.reporting.repeats import telling_frames
 from autograder.reporting.sanitise import clean_line, clean_text
@@ -54,6 +60,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(Text(f"note: {note}"), soft_wrap=not console.is_terminal)
     if report.reached:
         _print_losses(report, console)
+    if replay := replay_command(report):
+        text = Text("inputs are drawn anew in each run; those of this one again: ", style="dim")
+        console.print(text.append(replay, style="cyan"), soft_wrap=True)
     if report.grader_fault:
         console.print(Text(FAULT_SENTENCE, style="bold red"))
         console.print(Text(report.grader_fault, style="dim"))

@@ -126,3 +126,23 @@ def test_several_errors_in_a_line_are_one_frame(tmp_path):
     frames = [place(12), place(12), place(14), place(12)]
     (test,) = lost(graded(tmp_path, [{"exception": "BuildError", "frames": frames}]))
     assert [frame.line for frame in test.frames] == [12, 14, 12]
+
+
+@pytest.mark.parametrize("width", range(40, 121, 16))
+def test_names_with_underscores_and_brackets_survive_every_report(tmp_path, width):
+    """They are no markup, neither bold Markdown nor a style of the terminal's; wrapped, not cut."""
+    sentence = (
+        "thread (0) of block (1) reads grad[64] (row-major (1, 0) of (4, 64)), which thread (0) of "
+        "block (0) wrote in the same line; nothing orders two blocks of one launch but atomics with "
+        "__threadfence(), [bold] and __shared__ __half tile[32][33]"
+    )
+    report = graded(tmp_path, [race(38, sentence)], broken=[f"matmul.cu:1: {sentence}"])
+    assert render_html(report).count(sentence) == 2
+    texts = [report_text for test in results_of(report).tests or [] if (report_text := test.output)]
+    assert any(sentence in text for text in texts)
+    for terminal in (True, False):
+        out = io.StringIO()
+        print_report(report, Console(file=out, width=width, force_terminal=terminal, color_system=None,
+                                     markup=False, highlight=False))  # fmt: skip
+        assert out.getvalue().replace("\n", " ").split().count("__threadfence(),") == 2
+        assert " ".join(out.getvalue().split()).count(sentence) == 2

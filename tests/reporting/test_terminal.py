@@ -13,6 +13,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parent))
 import reporting_samples as samples
 
+from autograder.reporting.html import render_html
 from autograder.reporting.outcome import build_report
 from autograder.reporting.terminal import Progress, final_line, print_report
 from autograder.testing.records import TestRecord
@@ -186,3 +187,21 @@ def test_progress_is_live_in_a_terminal() -> None:
     text = out.file.getvalue()  # type: ignore[attr-defined]
     assert "not passed" in text
     assert "/65" in text
+
+
+def test_a_run_of_public_tests_says_how_to_have_its_inputs_again(tmp_path: Path) -> None:
+    """Where a point was lost, and never where hidden tests ran: their inputs follow from the seed."""
+    command = "make test HW=hw1_autodiff SEED=70123456789"
+    lost, full = samples.mixed_records(), samples.full_records()
+    shown = printed(tmp_path, lost, public_only=True, seed=70123456789)
+    assert command in shown
+    assert "points" in shown.splitlines()[-1]
+    assert "SEED=" not in printed(tmp_path, lost, seed=70123456789)
+    assert "SEED=" not in printed(tmp_path, lost, public_only=True)
+    assert "SEED=" not in printed(tmp_path, full, public_only=True, seed=70123456789)
+    reports = [
+        build_report(samples.assignment(tmp_path), samples.manifest(), lost, seed=5, public_only=public)
+        for public in (True, False)
+    ]
+    pages = [render_html(report) for report in reports]
+    assert ["make test HW=hw1_autodiff SEED=5" in page for page in pages] == [True, False]
