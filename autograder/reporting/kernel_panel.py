@@ -104,7 +104,7 @@ def panel_of(
     diagnostics = report.diagnostics[:MAX_DIAGNOSTICS]
     return Panel(
         kernels=[
-            _table(one, sources, _flops_of(one, kernels, flops), gpu, pictures, resources)
+            _table(one, kernels, sources, _flops_of(one, kernels, flops), gpu, pictures, resources)
             for one in shown
         ],
         findings=[_finding(one, sources) for one in diagnostics],
@@ -157,15 +157,15 @@ def version_of(
 
 
 def _table(
-    launch: Launch, sources: Mapping[str, str], flops: float, gpu: str, pictures: bool,
-    resources: Sequence[Resources],
+    launch: Launch, kernels: Sequence[Launch], sources: Mapping[str, str], flops: float, gpu: str,
+    pictures: bool, resources: Sequence[Resources],
 ) -> KernelTable:  # fmt: skip
     dear = sorted(launch.lines, key=lambda line: line.cost, reverse=True)[:MAX_LINES]
     lines = [line for line in launch.lines if line in dear]
     estimate = estimate_of(launch, gpu, flops, resources)
     return KernelTable(
         name=clean_line(launch.kernel, 120) or "a kernel",
-        launched=_launched(launch),
+        launched=_launched(launch, kernels),
         facts=_facts(launch, estimate, gpu, flops, resources),
         terms=_terms(estimate),
         rows=[_row(line, sources) for line in lines],
@@ -173,17 +173,23 @@ def _table(
     )
 
 
-def _launched(launch: Launch) -> str:
+def _launched(launch: Launch, kernels: Sequence[Launch]) -> str:
+    """Blocks and threads; where several problems have the same, how much this one reads."""
+
     def sizes(three: Sequence[int]) -> str:
         while len(three) > 1 and three[-1] == 1:
             three = three[:-1]
         return " × ".join(f"{one:,}" for one in three)
 
-    text = f"{sizes(launch.grid)} blocks of {sizes(launch.block)} threads"
+    blocks = "block" if launch.grid == (1, 1, 1) else "blocks"
+    text = f"{sizes(launch.grid)} {blocks} of {sizes(launch.block)} threads"
     if launch.shared_bytes:
         text += f", {launch.shared_bytes:,} bytes of shared memory"
     if launch.launches > 1:
         text += f", launched {launch.launches} times"
+    if sum(one.configuration == launch.configuration for one in kernels) > 1:
+        read = launch.counts.get("global_load_bytes", 0) / launch.launches
+        text += f"; the problem of {short(read)} bytes read"
     if launch.blocks_run < launch.blocks:
         text += f"; counted on {launch.blocks_run:,} of {launch.blocks:,} blocks"
     return text

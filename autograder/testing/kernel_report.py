@@ -16,6 +16,7 @@ from typing import Any
 MAX_LAUNCHES = 2_000
 MAX_LINES = 400  # of one launch
 MAX_DIAGNOSTICS = 500
+MAX_SIZES = 6  # of problems that one configuration of a kernel is shown for
 MAX_NAME, MAX_TEXT, MAX_OUTPUT = 200, 4_000, 20_000
 WARP = 32
 _LARGEST = 2**62
@@ -152,6 +153,17 @@ class Launch:
     lines: tuple[LineCount, ...] = ()
     launches: int = 1
 
+    @property
+    def configuration(self) -> tuple[Any, ...]:
+        """What the launch says between its brackets, and of which kernel."""
+        return self.kernel, self.grid, self.block, self.shared_bytes
+
+    @property
+    def work(self) -> tuple[float, ...]:
+        """What it does more of, if the problem is larger."""
+        counts = ("global_load_requests", "global_store_requests", "barriers")
+        return tuple(self.counts.get(name, 0) / self.launches for name in counts)
+
     def as_mapping(self) -> dict[str, Any]:
         """As a device would report it: for `kernels.model`, and for figures."""
         names = ("kernel", "line", "shared_bytes", "blocks", "blocks_run", "launches")
@@ -180,11 +192,18 @@ class KernelReport:
         return tuple(launch for launch in self.launches if is_kernel(launch.kernel, kernel))
 
     def kernels(self) -> list[Launch]:
-        """The launches of the same kernel and sizes made one, in order of their first launch."""
-        groups: dict[tuple[Any, ...], list[Launch]] = {}
+        """The launches of the same kernel and sizes made one, in order of their first launch.
+
+        No argument is in a report: launches of one grid that load, store or wait more often are of
+        another problem. Where there are many such, the data decide, and they stay together.
+        """
+        sizes: dict[Any, set[Any]] = {}
         for launch in self.launches:
-            key = (launch.kernel, launch.grid, launch.block, launch.shared_bytes)
-            groups.setdefault(key, []).append(launch)
+            sizes.setdefault(launch.configuration, set()).add(launch.work)
+        groups: dict[Any, list[Launch]] = {}
+        for launch in self.launches:
+            few = len(sizes[launch.configuration]) <= MAX_SIZES
+            groups.setdefault((launch.configuration, few and launch.work), []).append(launch)
         return [merged(group) for group in groups.values()]
 
 

@@ -242,6 +242,22 @@ def test_flops_of_the_whole_call_are_one_point_or_the_kernels_own():
     assert panel_of(both | {"flops": {"": 0}}).roofline is None
 
 
+def test_problems_of_different_sizes_are_shown_apart_where_their_grid_is_the_same():
+    """The same tile of a product, over a short and over a long row."""
+    short_one = samples.launch("tile", [samples.line(1, "global_load", 8, 4, 4)], barriers=2)
+    long_one = samples.launch("tile", [samples.line(1, "global_load", 32, 4, 4)], barriers=8)
+    wide = short_one | {"grid": [4, 2, 1]}
+    report = samples.report(short_one, long_one, short_one, wide)
+    for data in (report, report | {"launches": [one.as_mapping() for one in read_report(report).kernels()]}):
+        panel = panel_of(data, pictures=False)
+        assert [one.launched.partition("memory")[2] for one in panel.kernels] == [
+            ", launched 2 times; the problem of 1,024 bytes read", "; the problem of 4,096 bytes read", "",
+        ]  # fmt: skip
+        assert [dict(one.facts)["barriers"] for one in panel.kernels] == ["4", "8", "2"]
+    many = [samples.launch("k", [samples.line(1, "global_load", n, 4, 4)]) for n in range(1, 9)]
+    assert len(panel_of(samples.report(*many), pictures=False).kernels) == 1  # the data decide
+
+
 def test_what_was_left_out_of_a_report_is_told():
     data = CONFLICTS | {"more_kernels": 3, "more_diagnostics": 9, "dropped": 40}
     out = io.StringIO()
