@@ -25,6 +25,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from autograder.course import data
+from autograder.course.assignment import AssignmentError, load_assignment
 from autograder.sandbox import confinement, machine
 
 Status = Literal["ok", "warn", "missing"]
@@ -62,6 +64,7 @@ def examine(root: Path) -> list[Finding]:
         processors(machine.processors(), machine.cpu_quota()),
         memory(machine.physical_memory(), machine.memory_limit()),
         space(tempfile.gettempdir()),
+        *real_data(root),
         *confinement_findings(answers, sys.platform),
         *interpreter(answers, sys.executable),
         fork_safety(sys.platform),
@@ -187,6 +190,30 @@ def space(folder: str) -> Finding:
     cost = "workers and builds run out of space"
     remedy = f"free 2 GiB in {folder}, or set TMPDIR to a larger folder"
     return Finding("Temporary space", "warn" if free >= 0.5 else "missing", detail, cost, remedy)
+
+
+def real_data(root: Path) -> list[Finding]:
+    """One finding for each homework that uses data from packages; none for a broken one."""
+    findings = []
+    for file in sorted(root.glob("hw*/assignment.toml")):
+        try:
+            names = load_assignment(file.parent).data
+        except AssignmentError:
+            continue
+        name, missing = f"Data of {file.parent.name}", data.absent(names)
+        closed = [p for p in data.folders(names) if os.geteuid() == 0
+                  and not confinement.readable_by_others(p)]  # fmt: skip
+        if missing:
+            cost = "tests of it are skipped; grading with hidden tests refuses to start"
+            detail = f"{', '.join(missing)} not in {data.cache_folder()}"
+            findings.append(Finding(name, "warn", detail, cost, f"run `{data.COMMAND}`"))
+        elif closed:
+            cost = "workers of a root grader can't read it"
+            remedy = f"set {data.CACHE_VARIABLE} to a folder that others can enter, and fetch again"
+            findings.append(Finding(name, "missing", f"{closed[0]} is closed", cost, remedy))
+        elif names:
+            findings.append(Finding(name, "ok", f"{', '.join(names)} in {data.cache_folder()}"))
+    return findings
 
 
 def _probe() -> dict[str, Any]:
