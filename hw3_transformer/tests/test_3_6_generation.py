@@ -245,8 +245,8 @@ def test_each_position_is_run_once(student, rng):
 
 
 TIMED = {
-    "vocab_size": 512, "hidden_size": 192, "num_layers": 4, "num_heads": 6, "num_kv_heads": 2,
-    "intermediate_size": 512, "max_positions": 1024, "rope_theta": 10_000.0, "norm_eps": 1e-5,
+    "vocab_size": 512, "hidden_size": 256, "num_layers": 3, "num_heads": 8, "num_kv_heads": 2,
+    "intermediate_size": 688, "max_positions": 1024, "rope_theta": 10_000.0, "norm_eps": 1e-5,
     "tie_embeddings": True,
 }  # fmt: skip
 
@@ -257,10 +257,10 @@ def _last_step(student, rng, set_score, length, full, zero):
     weights = peers.seeded_weights(TIMED, seed)
 
     def make_arguments(index):
-        context = rng.integers(0, TIMED["vocab_size"], (1, length - steps))
+        context = rng.integers(0, TIMED["vocab_size"], (4, length - steps))
         student.run(drivers.hold_context, context=context, room=steps)
         # Drawn here, sent when the clock runs: no step can be done before.
-        following = rng.integers(0, TIMED["vocab_size"], (1, steps))
+        following = rng.integers(0, TIMED["vocab_size"], (4, steps))
         return {"context": context, "following": following, "sizes": TIMED, "seed": seed}
 
     def check(value, arguments):
@@ -271,7 +271,7 @@ def _last_step(student, rng, set_score, length, full, zero):
         assert_close(value, expected, rtol=1e-3, atol=1e-3, name=f"logits up to {length}")
 
     result = race(
-        student, drivers.next_logits, peers.recomputed_logits, make_arguments, check, pairs=5
+        student, drivers.next_logits, peers.recomputed_logits, make_arguments, check, pairs=3
     )
     score_ratio(
         student, set_score, 0.5, result.ratio, full=full, zero=zero, name=f"last step at {length}",
