@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,18 @@ FIRST_UID, UIDS = 30_000, 30_000
 MAX_LARGE_FILES, MAX_NAMES = 4, 5_000
 
 __all__ = [
-    *("REPOSITORY", "GraderFault", "Plan", "Sandbox", "Worker", "WorkerDied", "WorkerFailure"),
+    *("REPOSITORY", "GraderFault", "Place", "Plan", "Sandbox", "Worker", "WorkerDied", "WorkerFailure"),
     *("WorkerFilledDisk", "WorkerFlooded", "WorkerMisbehaved", "WorkerRaised", "WorkerTimedOut"),
 ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker's place in a group: its rank, the group's size, its end of the switch."""
+
+    rank: int
+    size: int
+    channel: socket.socket
 
 
 class Sandbox:
@@ -154,9 +164,12 @@ class Sandbox:
         }
 
     def worker(
-        self, *, student: bool = True, warming_up: bool = False
+        self, *, student: bool = True, warming_up: bool = False, place: Place | None = None
     ) -> Worker:
-        """A fresh worker; `student=False` gives one that can't see the overlay (for peers)."""
+        """A fresh worker; `student=False` gives one that can't see the overlay (for peers).
+
+        place: which rank of which group it is, with its end of the switch.
+        """
         process, control = self._ensure_zygote()
         self._spawned += 1
         uid = next(self._uids) if self._uids else None
@@ -166,7 +179,7 @@ class Sandbox:
             os.chown(work, uid, uid)
             if warming_up and self.plan.cache:
                 hand_over(self.plan.cache, uid)
-        return Worker(self, process, control, uid, work, student, warming_up)
+        return Worker(self, process, control, uid, work, student, warming_up, place)
 
     def close(self) -> None:
         """End every process and remove every file of this sandbox."""
@@ -183,7 +196,7 @@ class Worker(KernelAccounts):
 
     def __init__(
         self, sandbox: Sandbox, process: subprocess.Popen[bytes], control: socket.socket,
-        uid: int | None, work: Path, student: bool, warming_up: bool,
+        uid: int | None, work: Path, student: bool, warming_up: bool, place: Place | None,
     ) -> None:  # fmt: skip
         self.sandbox, self.plan = sandbox, sandbox.plan
         self._process, self._control = process, control
@@ -218,8 +231,11 @@ class Worker(KernelAccounts):
             "op": "spawn", "uid": uid, "setup": setup, "work": str(work), "writes": writes,
             "environment": clean_environment(plan.threads) | {"PYTHONPATH": ""},
             "builder": warming_up and plan.builders > 0,
+            "place": [place.rank, place.size] if place else None,
         }  # fmt: skip
         fds = [channel.fileno(), *self.output.write_fds, crash_write]
+        if place:
+            fds.append(place.channel.fileno())
         send_control(control, request, fds)
         try:
             control.settimeout(START_SECONDS)

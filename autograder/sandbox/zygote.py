@@ -109,13 +109,15 @@ class Zygote:
         status = 70
         try:
             self.control.close()
-            channel_fd, output_fd, error_fd, crash_fd = fds
+            channel_fd, output_fd, error_fd, crash_fd, *switch = fds
             channel = socket.socket(fileno=channel_fd)
             channel.settimeout(None)
             worker.attach_output(output_fd, error_fd)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             if self.confined:
-                self._confine(request, channel, crash_fd)
+                self._confine(request, channel, [crash_fd, *switch])
+            if switch:
+                take_place(*request["place"], switch[0])
             setup = worker.WorkerSetup(**request["setup"], drivers=self.modules)
             worker.serve(channel, crash_fd, setup)
             status = 0
@@ -124,14 +126,16 @@ class Zygote:
         finally:
             os._exit(status)
 
-    def _confine(self, request: dict[str, Any], channel: socket.socket, crash_fd: int) -> None:
+    def _confine(
+        self, request: dict[str, Any], channel: socket.socket, more_fds: list[int]
+    ) -> None:
         try:
             confinement.apply(
                 self.builder if request["builder"] else self.prepared,
                 uid=request["uid"],
                 work=request["work"],
                 writes=request["writes"],
-                keep_fds=[channel.fileno(), crash_fd],
+                keep_fds=[channel.fileno(), *more_fds],
                 environment=confinement.clean_environment(request["work"], request["environment"]),
             )
             wire.send(channel, {"id": None, "status": "confined"}, None)
@@ -167,6 +171,13 @@ class Zygote:
                 return
             if pid in self.running:
                 self.ended[pid] = [status, usage]
+
+
+def take_place(rank: int, size: int, switch: int) -> None:
+    """Tell the homework's given communicator who it is and where its switch is."""
+    os.environ["LLM_SYSTEMS_RANK"] = str(rank)
+    os.environ["LLM_SYSTEMS_WORLD_SIZE"] = str(size)
+    os.environ["LLM_SYSTEMS_SWITCH"] = str(switch)
 
 
 def site_folders() -> list[str]:

@@ -7,6 +7,7 @@ Never used for grading: the student's code shares the process with the test.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import socket
 import sys
@@ -29,12 +30,15 @@ class InProcessWorker:
     """Has the methods of `host.Worker` that `Student` uses; each one starts from a fresh import."""
 
     def __init__(
-        self, overlay: Path, package: str, modules: dict[str, ModuleType], **_: Any
-    ) -> None:
+        self, overlay: Path, package: str, modules: dict[str, ModuleType],
+        place: host.Place | None = None, **_: Any,
+    ) -> None:  # fmt: skip
         self.overlay, self.package, self.modules = overlay, package, modules
         self.pid = os.getpid()
         self.output = SimpleNamespace(text="")
         self.objects: dict[str, Any] = {}
+        # Ranks are threads here; each keeps its own end of the switch.
+        self._place = (place.rank, place.size, os.dup(place.channel.fileno())) if place else None
         self._forget_package()
         sys.path.insert(0, str(overlay))
 
@@ -48,6 +52,9 @@ class InProcessWorker:
             self.objects["held"] = arguments
             return None
         try:
+            if self._place:
+                channel = importlib.import_module(f"{self.package}.local_channel")
+                channel.threads.place = self._place
             if op == "call":
                 return through_the_wire(
                     getattr(self.objects[head["object"]], head["method"])(**arguments)
@@ -88,6 +95,9 @@ class InProcessWorker:
 
     def close(self) -> None:
         """Forget the student's package."""
+        if self._place:
+            os.close(self._place[2])
+            self._place = None
         if str(self.overlay) in sys.path:
             sys.path.remove(str(self.overlay))
         self._forget_package()

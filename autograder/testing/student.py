@@ -14,6 +14,7 @@ import hypothesis
 from autograder.sandbox import host
 from autograder.testing.compare import described, shown
 from autograder.testing.frames import frames_with_source
+from autograder.testing.group import Group, run_group
 from autograder.testing.records import Frame, Measure
 
 _SIGNAL_HINTS = {
@@ -228,6 +229,34 @@ class Student:
         with self._translated():
             handle = self.worker.open(driver_name(driver), arguments, **self._head)
         return Session(self, handle)
+
+    def group(
+        self, size: int, driver: Callable[..., Any], /, *,
+        each: Sequence[Mapping[str, Any]] | None = None, timeout: float | None = None,
+        slow: dict[int, float] | None = None, **common: Any,
+    ) -> Group:  # fmt: skip
+        """Run the driver on `size` ranks at once: fresh workers behind the trusted switch.
+
+        common: arguments of every rank; each: further ones by rank. slow: seconds by which all
+        messages to a rank come late. Raises the first failing rank's error, or the deadlock.
+        """
+        return run_group(self, size, driver, each, timeout, slow, common)
+
+    def rank_worker(self, place: Any) -> Any:
+        """A worker of its own for one rank; closed with the test."""
+        worker = self._start_worker(place=place)
+        self._workers.append(worker)
+        return worker
+
+    def call(
+        self, worker: Any, driver: Callable[..., Any], arguments: Mapping[str, Any],
+        timeout: float | None,
+    ) -> Any:  # fmt: skip
+        """The driver's result in one of several workers."""
+        with self._translated():
+            return worker.call(
+                driver_name(driver), arguments, timeout=self.seconds(timeout), **self._head
+            )
 
     def given(
         self, max_examples: int = 50, **strategies: Any
