@@ -170,7 +170,7 @@ int emu_call(int module, void* entry, void** arguments, const std::size_t* sizes
     begin_call_memory();
     host.state = State::Ready;
     host.depth = 0;
-    host.steps = 0;
+    host.steps_left = TURN;
     host.user_top = host.stack_low + host.stack_size;
     host.stack_pointer = prepare_fiber(host.stack, host_main);
     start_watch();

@@ -9,8 +9,6 @@ namespace emu {
 
 namespace {
 
-constexpr unsigned TURN = 256;  // atomics after which a lane lets the others run
-
 template <class T>
 T from_bits(std::uint64_t bits) {
     T value;
@@ -108,8 +106,8 @@ extern "C" std::uint64_t emu_atomic(int operation, int type, void* address, std:
     if (machine.options.instrumented) {
         access_from_library((Address)address, sizes[type & 7], Access::Atomic, EMU_CALLER);
         if (machine.options.checks) release_acquire(thread, (Address)address);
-    } else if (++thread->steps >= TURN) {  // a lock that another lane holds
-        thread->steps = 0;
+    } else if (--thread->steps_left == 0) {  // a lock that another lane holds
+        thread->steps_left = FAST_TURN;
         thread->yielded = true;
         yield_thread();
     }

@@ -12,10 +12,8 @@ namespace emu {
 
 namespace {
 
-constexpr std::uint64_t TURN = 65536;  // accesses after which a lane lets the others run
-
 __attribute__((noinline)) void take_turns(Thread* thread, std::uint32_t pc) {
-    thread->steps = 0;
+    thread->steps_left = TURN;
     machine.launch_steps += TURN;
     stop_if_late(thread);
     if (machine.launch_steps > machine.options.steps) {
@@ -30,7 +28,7 @@ __attribute__((noinline)) void take_turns(Thread* thread, std::uint32_t pc) {
 }
 
 inline void count_step(Thread* thread, std::uint32_t pc) {
-    if (__builtin_expect(++thread->steps >= TURN, false)) take_turns(thread, pc);
+    if (__builtin_expect(--thread->steps_left == 0, false)) take_turns(thread, pc);
 }
 
 __attribute__((noinline)) void access(Address address, unsigned size, Access kind, const Caller from) {
@@ -45,11 +43,8 @@ __attribute__((noinline)) void access(Address address, unsigned size, Access kin
 
 // What follows a checked access, where it is more than a few instructions.
 __attribute__((noinline)) void finish_access(Thread* thread, Address address, const Step step, bool recorded) {
-    if (!recorded) {
-        record_late(thread, address, step);
-        ++thread->steps;
-    }
-    if (thread->steps >= TURN) take_turns(thread, step.pc);
+    if (!recorded) record_late(thread, address, step);
+    if (thread->steps_left == 0) take_turns(thread, step.pc);
 }
 
 // `access` for what most accesses are, without calls: whole words that belong to somebody, and
@@ -100,7 +95,7 @@ inline __attribute__((always_inline)) bool quick_access(Address address, const v
     }
     const Step step = step_of(thread, SIZE, KIND, space, pc);
     const bool recorded = !machine.options.counts || record_quick(thread, address, step);
-    if (__builtin_expect(!recorded || ++thread->steps >= TURN, false)) {
+    if (__builtin_expect((--thread->steps_left == 0) | !recorded, false)) {
         finish_access(thread, address, step, recorded);
     }
     return true;

@@ -44,8 +44,7 @@ bool run_round(Context& context, unsigned first, unsigned end) {
     if (first == end) return false;
     context.round_end = end;
     Thread* before = current;
-    current = context.threads[first];
-    current->yielded = false;
+    enter(context.threads[first]);
     emu_switch_fiber(&context.scheduler, current->stack_pointer);
     current = before;
     return true;
@@ -81,10 +80,10 @@ void begin_block(Context& context) {
         thread->state = State::Ready;
         thread->index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
         thread->linear = i;
-        thread->number = static_cast<std::uint32_t>(context.block_linear) * context.count + i;
+        thread->moment.thread = static_cast<std::uint32_t>(context.block_linear) * context.count + i;
         thread->lane = i % WARP;
         thread->depth = 0;
-        thread->steps = 0;
+        thread->steps_left = machine.options.instrumented ? TURN : FAST_TURN;
         thread->fenced = false;
         thread->user_top = thread->stack_low + thread->stack_size;
         std::memset(thread->clock, 0, sizeof thread->clock);

@@ -22,6 +22,8 @@ constexpr std::size_t SHARED_STATIC = 48 * 1024;   // what may be declared or as
 constexpr std::size_t SHARED_OPT_IN = 227 * 1024;  // with cudaFuncSetAttribute, on a big GPU
 constexpr std::size_t SHARED_ARENA = 512 * 1024;   // with the gaps between variables
 constexpr unsigned MAX_DEPTH = 128;
+constexpr unsigned TURN = 65536;  // accesses and blocks of code after which a lane lets the others run
+constexpr unsigned FAST_TURN = 256;  // atomics, in fast mode
 
 struct Thread;
 
@@ -71,7 +73,13 @@ struct AsyncCopy {
 
 struct Context;
 
-// The first line of the cache has all that a switch between threads and a barrier look at.
+// When something happened, for whoever asks what is ordered: by which thread of the launch; after how
+// many barriers, of all blocks; synchronisations of its warp; releases.
+struct Moment {
+    std::uint32_t thread = 0, epoch = 0, clock = 0, stamp = 0;
+};
+
+// The first two lines of the cache have all that switches, barriers and the usual access look at.
 struct alignas(64) Thread {
     void* stack_pointer = nullptr;
     Context* context = nullptr;
@@ -79,20 +87,21 @@ struct alignas(64) Thread {
     bool is_host = false, yielded = false, fenced = false;
     int barrier_kind = 0, barrier_value = 0, barrier_line = 0;
     uint3 index{};
-    unsigned linear = 0, lane = 0, depth = 0, steps = 0;
-    std::uint32_t number = 0;  // of all threads of the launch
+    unsigned linear = 0, lane = 0, depth = 0;
+    unsigned steps_left = 0;  // before it lets the others run
+    bool step_pending = false;  // the start of a block, not recorded yet
+    std::uint16_t step_depth = 0;
+    std::uint32_t step_pc = 0, step_rank = 0;
+    // Its steps that wait to be merged: so many that it has in common with the warp's trace, then
+    // events of its own. `following`: the trace's next step, as long as it has none of its own.
+    unsigned following = 0, common = 0;
+    Moment moment;  // as long as it runs
     Address stack_low = 0, stack_size = 0;
     Address user_top = 0;  // at and above it the stack is the emulator's
     WarpRequest request{};
     std::uint32_t clock[WARP];  // what this lane has seen of its warp's lanes
-    // Its steps that wait to be merged: so many that it has in common with the warp's trace, then
-    // events of its own. `following`: the trace's next step, as long as it has none of its own.
-    unsigned common = 0, following = 0;
     std::vector<Event> events;
     std::size_t accesses_end = 0;  // behind the last access among the events
-    bool step_pending = false;     // the start of a block, not recorded yet
-    std::uint16_t step_depth = 0;
-    std::uint32_t step_pc = 0, step_rank = 0;
     std::vector<AsyncCopy> copies;
     std::vector<std::size_t> committed;  // ends of the committed groups in `copies`
     Stack stack;
@@ -205,7 +214,7 @@ struct Machine {
     std::size_t errors = 0, dropped = 0;
     int last_error = 0;
     std::size_t allowed_shared = SHARED_STATIC;
-    std::uint32_t epoch = 1, launch_epoch = 1;
+    std::uint32_t epoch = 1, launch_epoch = 1, stamp = 0;  // stamp: releases so far
     std::uint64_t launch_steps = 0;
     bool race_pending = false;  // a second write to a word was made, and not yet looked at
     std::atomic<bool> stopping{false};  // a fatal fault: every context ends its block
@@ -245,7 +254,7 @@ struct Context {
 
 extern Machine machine;
 // The thread whose code runs on this OS thread now: a CUDA thread's, or the host function's.
-extern thread_local Thread* current __attribute__((tls_model("initial-exec")));
+extern __thread Thread* current __attribute__((tls_model("initial-exec")));
 
 // ---- launch.cpp
 // Ends the call if there were too many launches, copies and sets since the last report.

@@ -10,7 +10,7 @@
 namespace emu {
 
 Machine machine;
-thread_local Thread* current __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Thread* current __attribute__((tls_model("initial-exec"))) = nullptr;
 
 namespace {
 

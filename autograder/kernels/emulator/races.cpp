@@ -235,8 +235,9 @@ void release_acquire(Thread* thread, Address address) {
     released_entries -= there.size();
     if (!there.empty()) acquired = joined(acquired, there);
     if (thread->fenced) {
-        const Released own{{thread->number, machine.epoch, ++shadow.stamp}};
+        const Released own{{thread->moment.thread, machine.epoch, ++machine.stamp}};
         there = joined(joined(there, acquired), own);
+        thread->moment.stamp = machine.stamp;
     }
     released_entries += there.size();
     if (released_entries > MAX_RELEASED) too_much("atomics after fences");

@@ -46,8 +46,10 @@ inline void record_block_start(Thread* thread) {
 
 // An access, in the two halves that a hook needs: true if it is recorded; else `record_late` is to come.
 inline bool record_quick(Thread* thread, Address address, const Step& step) {
-    if (matters(thread, rank_of(step.pc))) return false;
-    thread->step_pending = false;
+    if (thread->step_pending) {
+        if (matters(thread, rank_of(step.pc))) return false;
+        thread->step_pending = false;
+    }
     return follow(thread, address, step);
 }
 

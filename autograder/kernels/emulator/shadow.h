@@ -5,10 +5,9 @@
 
 namespace emu {
 
-// An access: who, when (barriers of all blocks counted through; synchronisations of the warp;
-// releases before it) and where in the code.
-struct Entry {
-    std::uint32_t thread = 0, epoch = 0, pc = 0, clock = 0, stamp = 0;
+// An access.
+struct Entry : Moment {
+    std::uint32_t pc = 0;
 };
 
 // One line of the cache. atomic: the writer's access was; split: see `bytes`, the number of the
@@ -24,24 +23,22 @@ constexpr std::size_t PAGE_CELLS = 4096;
 struct Shadow {
     Cell** pages = nullptr;  // of device memory, PAGE_CELLS words each; null: not yet needed
     Cell* shared = nullptr;
-    std::uint32_t stamp = 0;  // releases so far
 };
 extern Shadow shadow;
 
 // Was it in an earlier launch, before the block's last barrier, or by this thread itself?
 inline bool is_past(const Entry& entry, const Thread* thread, Space space) {
-    if (entry.thread == thread->number) return true;
-    if (space == Space::Shared) return entry.epoch < machine.epoch;  // also what other blocks did
-    if (entry.epoch < machine.launch_epoch) return true;
-    return entry.epoch >= thread->context->block_epoch && entry.epoch < machine.epoch;
+    const Moment& now = thread->moment;
+    if (space == Space::Shared) {  // what other blocks did is past, too
+        return entry.epoch < now.epoch || entry.thread == now.thread;
+    }
+    if (entry.epoch < machine.launch_epoch || entry.thread == now.thread) return true;
+    return entry.epoch >= thread->context->block_epoch && entry.epoch < now.epoch;
 }
 
 inline void note(Entry& entry, const Thread* thread, std::uint32_t pc) {
-    entry.thread = thread->number;
-    entry.epoch = machine.epoch;
+    static_cast<Moment&>(entry) = thread->moment;
     entry.pc = pc;
-    entry.clock = thread->clock[thread->lane];
-    entry.stamp = shadow.stamp;
 }
 
 // The first reader that nothing orders before this one stays, the last one beside it.

@@ -5,6 +5,17 @@
 
 namespace emu {
 
+// Makes a thread the one that runs now.
+inline void enter(Thread* thread) {
+    thread->yielded = false;
+    if (machine.options.checks) {
+        thread->moment.epoch = machine.epoch;
+        thread->moment.clock = thread->clock[thread->lane];
+        thread->moment.stamp = machine.stamp;
+    }
+    current = thread;
+}
+
 // Leaves the thread for the next one of the round that can run, without a detour by the scheduler:
 // that is half the switches, and the processor foresees where a switch returns to.
 inline void leave(Thread* thread) {
@@ -14,8 +25,7 @@ inline void leave(Thread* thread) {
         for (unsigned i = thread->linear + 1; i < context.round_end; ++i) {
             Thread* next = context.threads[i];
             if (next->state != State::Ready) continue;
-            next->yielded = false;
-            current = next;
+            enter(next);
             // What the next one will look at when it leaves in its turn.
             if (i + 1 < context.round_end) {
                 const auto* after = static_cast<const char*>(context.threads[i + 1]->stack_pointer);
