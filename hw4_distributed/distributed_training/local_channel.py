@@ -42,7 +42,7 @@ def local_place() -> tuple[int, int, int] | None:
 
 
 class _Channel:
-    """The socket, shared by a communicator and its subgroups."""
+    """The socket, shared by a communicator and its subgroups, and by the threads of this rank."""
 
     def __init__(self, descriptor: int) -> None:
         self.socket = socket.socket(fileno=os.dup(descriptor))
@@ -50,42 +50,68 @@ class _Channel:
         self.subgroups = 0
         self.receiving: dict[int, Tensor] = {}
         self.done: set[int] = set()
-        self.lock = threading.RLock()  # hooks of autograd may run in another thread
+        self.failure = ""
+        self.writing = threading.Lock()
+        # One thread reads for all: it wakes the others when something has come.
+        self.changed = threading.Condition()
+        self.reading = False
 
-    def write(self, kind: int, peer: int, tag: int, length: int, data: memoryview | None) -> int:
-        """Send a frame; returns its request's number."""
-        with self.lock:
+    def write(
+        self, kind: int, peer: int, tag: int, length: int,
+        data: memoryview | None = None, target: Tensor | None = None,
+    ) -> int:  # fmt: skip
+        """Send a frame; returns its request's number. target: what a receive is to fill."""
+        with self.writing:
             self.requests += 1
-            try:
-                self.socket.sendall(FRAME.pack(kind, peer, tag, self.requests, length))
-                if data is not None and len(data):
-                    self.socket.sendall(data)
-            except OSError:
-                raise self._ended() from None
-            return self.requests
+            request = self.requests
+            if target is not None:
+                self.receiving[request] = target
+            self._send(FRAME.pack(kind, peer, tag, request, length), data)
+        return request
 
     def wait(self, request: int) -> None:
         """Read until `request` is done; what comes for others is kept."""
-        with self.lock:
+        with self.changed:
             if request in self.done:
                 self.done.discard(request)
                 return
-            try:
-                self.socket.sendall(FRAME.pack(WAIT, -1, 0, request, 0))
-                while request not in self.done:
-                    self._read()
-            except OSError:
-                raise CommunicationError("the group has ended") from None
-            self.done.discard(request)
+        with self.writing:
+            self._send(FRAME.pack(WAIT, -1, 0, request, 0), None)
+        while True:
+            with self.changed:
+                if request in self.done:
+                    self.done.discard(request)
+                    return
+                if self.failure:
+                    raise CommunicationError(self.failure)
+                if self.reading:
+                    self.changed.wait()
+                    continue
+                self.reading = True
+            self._read_one()
 
-    def _read(self) -> None:
+    def _read_one(self) -> None:
+        done, failure = 0, ""
+        try:
+            done = self._read()
+        except CommunicationError as error:
+            failure = str(error)
+        except OSError:
+            failure = "the group has ended"
+        with self.changed:
+            self.reading = False
+            self.done.add(done)
+            self.failure = self.failure or failure
+            self.changed.notify_all()
+
+    def _read(self) -> int:
         kind, _, _, request, length = FRAME.unpack(self._exactly(bytearray(FRAME.size)))
         if kind == FAILED:
             raise CommunicationError(self._exactly(bytearray(length)).decode())
         target = self.receiving.pop(request, None)
         if target is not None and length:
             self._exactly(_bytes_of(target))
-        self.done.add(request)
+        return request
 
     def _exactly(self, buffer: bytearray | memoryview) -> bytearray | memoryview:
         view = memoryview(buffer)
@@ -96,15 +122,13 @@ class _Channel:
             view = view[count:]
         return buffer
 
-    def _ended(self) -> CommunicationError:
-        """Why writing failed: what the switch said last, if it said anything."""
+    def _send(self, head: bytes, data: memoryview | None) -> None:
         try:
-            while True:
-                self._read()
-        except CommunicationError as error:
-            return error
+            self.socket.sendall(head)
+            if data is not None and len(data):
+                self.socket.sendall(data)
         except OSError:
-            return CommunicationError("the group has ended")
+            raise CommunicationError(self.failure or "the group has ended") from None
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
@@ -162,17 +186,13 @@ class LocalCommunicator(Communicator):
     def irecv(self, tensor: Tensor, source: int, tag: int = 0) -> Work:
         check_message(tensor, source, self)
         size = tensor.numel() * tensor.element_size()
-        with self._channel.lock:
-            request = self._channel.write(
-                RECEIVE, self._members[source], self._tag(tag), size, None
-            )
-            self._channel.receiving[request] = tensor
+        request = self._channel.write(
+            RECEIVE, self._members[source], self._tag(tag), size, target=tensor
+        )
         return _LocalWork(self._channel, request)
 
     def barrier(self) -> None:
-        with self._channel.lock:
-            request = self._channel.write(BARRIER, self.size, self._tag(0), 0, None)
-            self._channel.wait(request)
+        self._channel.wait(self._channel.write(BARRIER, self.size, self._tag(0), 0))
 
     def subgroup(self, ranks: Sequence[int]) -> Communicator | None:
         self._channel.subgroups += 1
