@@ -96,6 +96,7 @@ class _Rank:
     open: dict[int, _Request] = field(default_factory=dict)
     waiting: int | None = None  # the request it stands still for
     alive: bool = True
+    gone: bool = False  # its socket closed, and nobody has said yet how it ended
 
 
 class _Broken(Exception):
@@ -142,7 +143,7 @@ class Switch:
     def finish(self, rank: int) -> None:
         """This rank's driver has returned: it will send nothing more."""
         with self._lock:
-            self._ranks[rank].alive = False
+            self._ranks[rank].alive = self._ranks[rank].gone = False
             self._look_for_deadlock()
         self._wake.send(b".")
 
@@ -198,6 +199,7 @@ class Switch:
             self._drop(rank)
             self._fail("broken", f"rank {place} broke the protocol of its channel: {error}")
         except OSError:
+            rank.gone = rank.alive
             self._drop(rank)
 
     def _drop(self, rank: _Rank) -> None:
@@ -361,6 +363,8 @@ class Switch:
         stuck = [place for place in alive if self._ranks[place].waiting is not None]
         if not alive or self.verdict or len(stuck) < len(alive):
             return
+        if any(rank.gone for rank in self._ranks):
+            return  # whoever holds that process will tell what happened, and that is the news
         parts = []
         for place in stuck:
             rank = self._ranks[place]
