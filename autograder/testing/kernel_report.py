@@ -177,10 +177,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class KernelReport:
-    """All launches of a call in their order, and what was wrong in them.
-
-    dropped: findings beyond those that a device keeps, of places that are not in `diagnostics`.
-    """
+    """All launches of a call in their order, what was wrong in them, and how often elsewhere."""
 
     launches: tuple[Launch, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()

@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Case:
-    """A launch and its counts: `why` says how they come about; arrays are filled by `run_counts`.
+    """A launch and its counts: `why` says how they come about; arrays are filled by `launch`.
 
     arguments: ("in" | "out", dtype, elements) for device arrays, numbers for numbers.
     """
@@ -145,14 +145,17 @@ CASES = [
 ]  # fmt: skip
 
 
-def arrays(case: Case, rng: np.random.Generator) -> list[Any]:
-    """The case's arguments with numpy arrays for inputs; ("out", dtype, count) stays."""
-    made: list[Any] = []
+def launch(case: Case, module: Any) -> None:
+    """Call the case's function: inputs drawn by one seed, outputs that nobody has written yet."""
+    rng, device = np.random.default_rng(0), module.device
+    passed: list[Any] = []
     for argument in case.arguments:
-        if isinstance(argument, tuple) and argument[0] == "in":
-            made.append((rng.standard_normal(argument[2]) * 10).astype(argument[1]))
-        elif isinstance(argument, tuple) and argument[0] == "zeros":
-            made.append(np.zeros(argument[2], argument[1]))
+        if not isinstance(argument, tuple):
+            passed.append(argument)
+            continue
+        kind, dtype, count = argument
+        if kind == "in":
+            passed.append(device.array((rng.standard_normal(count) * 10).astype(dtype)))
         else:
-            made.append(argument)
-    return made
+            passed.append(device.zeros(count, dtype) if kind == "zeros" else device.empty(count, dtype))
+    module.launch(case.function, *passed)

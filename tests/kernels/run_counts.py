@@ -9,12 +9,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from autograder import kernels
-from count_cases import CASES, arrays
+from count_cases import CASES, launch
 
 
 def counts(compiler: str, optimisation: str) -> dict[str, dict[str, object]]:
@@ -23,13 +21,7 @@ def counts(compiler: str, optimisation: str) -> dict[str, dict[str, object]]:
     module = device.load(Path(__file__).parent / "cuda" / "counts.cu")
     found: dict[str, dict[str, object]] = {}
     for case in CASES:
-        rng = np.random.default_rng(0)
-        passed = [
-            device.empty(a[2], a[1]) if isinstance(a, tuple)
-            else device.array(a) if isinstance(a, np.ndarray) else a
-            for a in arrays(case, rng)
-        ]  # fmt: skip
-        module.launch(case.function, *passed)
+        launch(case, module)
         report = device.report()
         found[case.name] = {
             "counts": report["launches"][0]["counts"],

@@ -107,7 +107,7 @@ def totals(launches: list[dict[str, Any]]) -> dict[str, Any]:
 
 def record(script: Path) -> list[dict[str, Any]]:
     """Run everything here, into `script`; the counts of each call."""
-    from count_cases import CASES, arrays
+    from count_cases import CASES, launch
 
     with script.open("wb") as file, tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(file)
@@ -115,12 +115,7 @@ def record(script: Path) -> list[dict[str, Any]]:
         device = kernels.Device("emulator", "full")
         module = device.load(HERE.parent / "cuda" / "counts.cu")
         for case in CASES:
-            passed = [
-                device.empty(a[2], a[1]) if isinstance(a, tuple)
-                else device.array(a) if isinstance(a, np.ndarray) else a
-                for a in arrays(case, np.random.default_rng(0))
-            ]  # fmt: skip
-            module.launch(case.function, *passed)
+            launch(case, module)
         package = Path(folder) / "cuda_kernels"
         shutil.copytree(HOMEWORK / "cuda_kernels", package)
         for path in (HOMEWORK / "solution" / "cuda_kernels").glob("*.cu"):

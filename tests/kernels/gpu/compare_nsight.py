@@ -18,13 +18,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[2]), str(HERE.parent)]
 
 from autograder import kernels  # noqa: E402
-from count_cases import CASES, arrays  # noqa: E402
+from count_cases import CASES, launch  # noqa: E402
 
 # the emulator's count -> the device's
 METRICS = {
@@ -48,14 +46,9 @@ def run_cases(backend: str) -> Iterator[tuple[str, Launch]]:
     device = kernels.Device(backend, "full")
     module = device.load(HERE.parent / "cuda" / "counts.cu")
     for case in CASES:
-        passed = [
-            device.empty(a[2], a[1]) if isinstance(a, tuple)
-            else device.array(a) if isinstance(a, np.ndarray) else a
-            for a in arrays(case, np.random.default_rng(0))
-        ]  # fmt: skip
-        module.launch(case.function, *passed)
-        for launch in device.report()["launches"]:
-            yield case.name, (plain_name(launch["kernel"]), emulated(launch["counts"]))
+        launch(case, module)
+        for one in device.report()["launches"]:
+            yield case.name, (plain_name(one["kernel"]), emulated(one["counts"]))
 
 
 def emulated(counts: Mapping[str, float]) -> Counts:
