@@ -1,0 +1,57 @@
+"""Task 4.1: ring collectives, built from send and receive alone (Patarasuk and Yuan, 2009)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distributed_training.communicator import Communicator
+from distributed_training.partition import chunk_bounds
+
+
+def ring_reduce_scatter(ranks: Communicator, tensor: Tensor) -> Tensor:
+    """Sum over the ranks, of which rank r gets chunk r: a new tensor (stop − start,).
+
+    tensor: one-dimensional and contiguous, of the same size and type on every rank; it is left as
+    it was. Chunks are those of `chunk_bounds(len(tensor), ranks.size)`. Takes size − 1 steps; in
+    each, every rank sends one chunk to the next rank and receives one from the previous, so each
+    sends all chunks but one. An empty chunk is sent like any other.
+    """
+    raise NotImplementedError("task 4.1: ring_reduce_scatter")
+
+
+def ring_all_gather(ranks: Communicator, chunk: Tensor, count: int) -> Tensor:
+    """Every rank's chunk on every rank: a new tensor (count,), chunk r at `chunk_bounds(…)[r]`.
+
+    chunk: (stop − start,) contiguous, rank r's own. Takes size − 1 steps, as above. Raises
+    ValueError where the chunk has not the size that `chunk_bounds(count, size)` gives it.
+    """
+    raise NotImplementedError("task 4.1: ring_all_gather")
+
+
+def ring_all_reduce(ranks: Communicator, tensor: Tensor, average: bool = False) -> None:
+    """Replace `tensor` on every rank by the sum over the ranks, or by its mean.
+
+    tensor: of any shape, contiguous, the same shape and type on every rank. A reduce-scatter, then
+    an all-gather: 2·(size − 1) steps, 2·(size − 1)/size of the tensor's bytes sent by each rank.
+    Every rank ends with the same bits. The mean is taken before the gather, once for each element.
+    """
+    raise NotImplementedError("task 4.1: ring_all_reduce")
+
+
+def broadcast(ranks: Communicator, tensor: Tensor, source: int = 0) -> None:
+    """Replace `tensor` on every rank by rank `source`'s: along the ring, one send a rank.
+
+    tensor: of any shape, contiguous. The last rank of the ring sends nothing.
+    """
+    raise NotImplementedError("task 4.1: broadcast")
+
+
+def all_to_all(ranks: Communicator, parts: list[Tensor], sizes: list[int]) -> list[Tensor]:
+    """Rank r's part for rank s, on rank s: a list of what each rank sent here, by rank.
+
+    parts: one contiguous tensor for each rank, (rows, …) with the same trailing shape and type for
+    all; sizes: how many rows each rank sends here. A rank's own part does not move, and is not
+    copied. Each pair of ranks exchanges one message each way, without waiting in a circle.
+    """
+    raise NotImplementedError("task 4.1: all_to_all")

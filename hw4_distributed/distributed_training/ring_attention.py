@@ -1,0 +1,8 @@
+"""Task 4.10."""
+
+from __future__ import annotations
+
+
+def placeholder() -> None:
+    """To be written."""
+    raise NotImplementedError("task 4.10: placeholder")
