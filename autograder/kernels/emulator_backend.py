@@ -94,8 +94,8 @@ class EmulatorBackend:
         """Fill a contiguous array from the device."""
         self._library.emu_read(values.ctypes.data, address, values.nbytes)
 
-    def open(self, built: Build) -> tuple[int, dict[str, int]]:
-        """Load a build; the module's number and its parameters' sizes."""
+    def open(self, built: Build) -> int:
+        """Load a build; the module's number."""
         number = self._library.emu_open_module(str(built.library).encode())
         if number < 0:
             text = self._library.emu_text().decode("utf-8", "replace")
@@ -105,15 +105,13 @@ class EmulatorBackend:
             number, order[0].ctypes.data, order[1].ctypes.data, order.shape[1]
         )
         self._builds[number] = built
-        return number, {}
+        return number
 
     def call(
-        self, handle: tuple[int, dict[str, int]], entry: Entry, values: list[bytes],
-        names: dict[int, Any],
-    ) -> None:  # fmt: skip
-        """Run one host function; raises what it ended in."""
-        number, _ = handle
-        address = self._library.emu_symbol(number, f"emu_entry_{entry.name}".encode())
+        self, handle: int, entry: Entry, values: list[bytes], names: dict[int, Any]
+    ) -> None:
+        """Run one host function of a module; raises what it ended in."""
+        address = self._library.emu_symbol(handle, f"emu_entry_{entry.name}".encode())
         if not address:
             raise KernelError(f"{entry.name} is not in the built module")
         for start, name in names.items():
@@ -122,7 +120,7 @@ class EmulatorBackend:
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(b) for b in buffers))
         sizes = (ctypes.c_size_t * len(values))(*(len(value) for value in values))
         self._library.emu_configure(*self._settings)
-        error = self._library.emu_call(number, address, pointers, sizes, len(values))
+        error = self._library.emu_call(handle, address, pointers, sizes, len(values))
         report, unfinished = self._take()
         self._reports.append(report)
         if report["output"]:  # printf of kernels: to stdout, as on a GPU
@@ -130,7 +128,7 @@ class EmulatorBackend:
         if unfinished:
             raise NotImplementedError(unfinished)
         if error:
-            raise _failure(entry, error, report["diagnostics"], self._builds[number])
+            raise _failure(entry, error, report["diagnostics"], self._builds[handle])
 
     def report(self) -> dict[str, Any]:
         """Everything since the last call."""
