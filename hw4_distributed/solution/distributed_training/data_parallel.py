@@ -1,10 +1,185 @@
-"""Task 4.3."""
+"""Task 4.3: data parallelism: gradients averaged in buckets, while backward still runs.
+
+Follows Li et al., 2020, "PyTorch Distributed: Experiences on Accelerating Data Parallel Training".
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-def placeholder() -> None:
-    """To be written."""
+import torch
+from torch import Tensor, nn
+
+from distributed_training.background import Background
+from distributed_training.collectives import broadcast, ring_all_reduce
+from distributed_training.communicator import Communicator, Work
+
+
+@dataclass
+class Bucket:
+    """Gradients that travel together.
+
+    index: its place in the order of launching. flat: one-dimensional, the gradients one after
+    another, of one type. views: for each parameter the piece of `flat` that is its gradient, in the
+    parameter's shape. pending: parameters whose gradient this backward has not brought yet.
+    """
+
+    index: int
+    flat: Tensor
+    parameters: list[nn.Parameter]
+    views: list[Tensor]
+    pending: set[int] = field(default_factory=set)
+    work: Work | None = None
+
+
+# Replaces `bucket.flat` by the mean over the ranks, exactly or not (tasks 4.7 to 4.9).
+Reducer = Callable[[Communicator, Bucket], None]
+
+
+def mean_over_ranks(ranks: Communicator, bucket: Bucket) -> None:
+    """The exact reducer: a ring all-reduce of the bucket."""
     # BEGIN SOLUTION 4.3
-    return None
+    ring_all_reduce(ranks, bucket.flat, average=True)
     # END SOLUTION
+
+
+def make_buckets(parameters: Iterable[nn.Parameter], bucket_bytes: int) -> list[Bucket]:
+    """Buckets of the parameters that want gradients, in the reverse of the order given.
+
+    Backward brings the last layers' gradients first, so the first bucket holds the last parameters.
+    A parameter that occurs twice (tied weights) is in one bucket, once, at the place of its first
+    occurrence in the order given. A bucket takes parameters until it holds `bucket_bytes` or more,
+    and is closed before one of another type; a parameter is never split. `flat` starts as zeros.
+    """
+    # BEGIN SOLUTION 4.3
+    distinct = [p for p in dict.fromkeys(parameters) if p.requires_grad]
+    groups: list[list[nn.Parameter]] = []
+    held = 0
+    for parameter in reversed(distinct):
+        size = parameter.numel() * parameter.element_size()
+        if not groups or held >= bucket_bytes or groups[-1][0].dtype != parameter.dtype:
+            groups.append([])
+            held = 0
+        groups[-1].append(parameter)
+        held += size
+    buckets = []
+    for index, group in enumerate(groups):
+        flat = torch.zeros(
+            sum(p.numel() for p in group), dtype=group[0].dtype, device=group[0].device
+        )
+        pieces = flat.split([p.numel() for p in group])
+        views = [piece.view(p.shape) for piece, p in zip(pieces, group, strict=True)]
+        buckets.append(Bucket(index, flat, group, views))
+    return buckets
+    # END SOLUTION
+
+
+class DataParallel(nn.Module):
+    """A module whose gradients, after `finish`, are the mean over the ranks.
+
+        model = DataParallel(module, ranks)
+        loss(model(x)).backward()   # buckets leave as they fill
+        model.finish()              # what is still missing; then every .grad is there
+        optimizer.step()
+
+    Parameters and buffers start as rank 0's. Parameters without requires_grad are left alone. One
+    whose gradient backward does not bring on this rank (unused here) counts as zero; where no rank
+    uses it, its gradient becomes zero all the same. Gradients already in .grad when backward starts
+    (from steps inside `no_sync`) are part of what is averaged.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        ranks: Communicator,
+        bucket_bytes: int = 1 << 20,
+        reducer: Reducer = mean_over_ranks,
+        background: Background | None = None,
+    ) -> None:
+        super().__init__()
+        self.module, self.ranks, self.reducer = module, ranks, reducer
+        self.background = background or Background()
+        self.buckets = make_buckets(module.parameters(), bucket_bytes)
+        self._place = {
+            id(p): (bucket, index)
+            for bucket in self.buckets
+            for index, p in enumerate(bucket.parameters)
+        }
+        self._sync = True
+        self._next = 0
+        # BEGIN SOLUTION 4.3
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                broadcast(ranks, tensor.data)
+        for bucket in self.buckets:
+            for parameter in bucket.parameters:
+                parameter.register_post_accumulate_grad_hook(self._ready)
+        self._begin()
+        # END SOLUTION
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The module's own forward."""
+        return self.module(*inputs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Inside, backward only accumulates: nothing is sent. For all but the last micro-batch."""
+        # BEGIN SOLUTION 4.3
+        before, self._sync = self._sync, False
+        try:
+            yield
+        finally:
+            self._sync = before
+        # END SOLUTION
+
+    def finish(self) -> None:
+        """Launch what is left, in order, wait for all, and put the means into every .grad.
+
+        Afterwards .grad is a view into its bucket; the next step starts from `zero_grad` as usual.
+        Raises CommunicationError.
+        """
+        # BEGIN SOLUTION 4.3
+        for bucket in self.buckets[self._next :]:
+            self._launch(bucket)
+        for bucket in self.buckets:
+            assert bucket.work is not None
+            bucket.work.wait()
+            for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
+                parameter.grad = view
+        self._begin()
+        # END SOLUTION
+
+    def _begin(self) -> None:
+        """Given: forget the last backward."""
+        self._next = 0
+        for bucket in self.buckets:
+            bucket.pending = set(range(len(bucket.parameters)))
+            bucket.work = None
+
+    def _ready(self, parameter: nn.Parameter) -> None:
+        """Called when backward has added to `parameter.grad`: launch the buckets that are full.
+
+        All ranks launch in the same order, that of `index`: a full bucket waits for those before it.
+        """
+        # BEGIN SOLUTION 4.3
+        if not self._sync:
+            return
+        bucket, index = self._place[id(parameter)]
+        bucket.pending.discard(index)
+        while self._next < len(self.buckets) and not self.buckets[self._next].pending:
+            self._launch(self.buckets[self._next])
+        # END SOLUTION
+
+    def _launch(self, bucket: Bucket) -> None:
+        """Copy the gradients into the bucket and hand it to the background."""
+        # BEGIN SOLUTION 4.3
+        for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
+            if parameter.grad is None:
+                view.zero_()
+            elif parameter.grad.data_ptr() != view.data_ptr():
+                view.copy_(parameter.grad)
+        bucket.work = self.background.submit(lambda: self.reducer(self.ranks, bucket))
+        self._next = bucket.index + 1
+        # END SOLUTION
