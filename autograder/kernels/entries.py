@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .errors import refusal
 from .rewrite import joined
-from .scopes import scopes
+from .scopes import LONGEST, scopes
 from .tokens import Token, matching, split
 
 _WORDS = {"signed", "unsigned", "short", "long", "int", "char", "float", "double", "bool", "void"}
@@ -60,15 +60,17 @@ def entries(tokens: Sequence[Token], kernels: set[str]) -> dict[str, Entry]:
     """
     found: dict[str, Entry] = {}
     kinds = scopes(tokens)
+    start = 0  # of the statement
     for index, token in enumerate(tokens):
+        if token.text in (";", "{", "}"):
+            start = index + 1
         if token.text != "(" or kinds[index] not in ("file", "extern") or index < 2:
             continue
         name = tokens[index - 1]
-        start = index - 1
-        while start and tokens[start - 1].text not in (";", "{", "}"):
-            start -= 1
-        head = [token.text for token in tokens[start : index - 1]]
-        single = head[:2] == ["extern", '"C"']
+        single = [token.text for token in tokens[start : start + 2]] == ["extern", '"C"']
+        if index - start > LONGEST and (single or kinds[index] == "extern"):
+            raise refusal(name.file, name.line, "this declaration is too long")
+        head = [token.text for token in tokens[start : min(index - 1, start + LONGEST)]]
         if not single and not (kinds[index] == "extern" and "static" not in head):
             continue
         close = matching(tokens, index)

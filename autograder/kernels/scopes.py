@@ -8,6 +8,9 @@ from .errors import BuildError, refusal
 from .tokens import Token, matching, matching_angle
 
 
+LONGEST = 1000  # words of a declaration before its __shared__ or __device__
+
+
 def scopes(tokens: Sequence[Token], *, strict: bool = True) -> list[str]:
     """For each token the kind of its innermost scope.
 
@@ -67,6 +70,9 @@ def statement_start(tokens: Sequence[Token], at: int) -> int:
     """The index of the first token of the declaration that the token at `at` belongs to."""
     index = at
     while index:
+        if at - index > LONGEST:
+            raise refusal(tokens[at].file, tokens[at].line, "this declaration is too long: is a ; "
+                          "missing before it?")  # fmt: skip
         word = tokens[index - 1].text
         if word in (";", "{", "}", ":", "else", "do"):
             break

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from .errors import refusal
-from .tokens import Directive, Source, Token, matching, matching_angle, split
+from .tokens import Directive, Source, Token, check_depth, matching, matching_angle, split
 from .vocabulary import (
     ATTRIBUTES,
     BARRIERS,
@@ -108,6 +108,7 @@ def words(tokens: Sequence[Token], after_macros: bool = False) -> None:
 
     after_macros: the given headers' macros are expanded, so their words may stand there.
     """
+    check_depth(tokens)
     for index, token in enumerate(tokens):
         if token.kind == "string" and re.match(r'\w*R"', token.text):
             raise refusal(token.file, token.line, "raw strings are not taken")

@@ -142,6 +142,23 @@ def _directive(mark: Token, stream: Iterator[Token], text: str, base: int) -> Di
 _OPEN, _CLOSE = {"(": ")", "[": "]", "{": "}"}, {")", "]", "}"}
 
 
+DEEPEST = 200  # brackets inside of each other; compilers have limits like this, too
+
+
+def check_depth(tokens: Sequence[Token]) -> None:
+    """BuildError where brackets lie too deep inside of each other: all searches would be slow."""
+    depth = 0
+    for token in tokens:
+        if token.kind == "operator":
+            if token.text in _OPEN:
+                depth += 1
+                if depth > DEEPEST:
+                    raise refusal(token.file, token.line, f"more than {DEEPEST} brackets lie inside "
+                                  "of each other here, or a closing one is missing")  # fmt: skip
+            elif token.text in _CLOSE:
+                depth = max(0, depth - 1)
+
+
 def matching(tokens: Sequence[Token], at: int) -> int:
     """The index of the bracket that closes the one at index `at`; BuildError if there is none."""
     expected = [_OPEN[tokens[at].text]]
@@ -169,6 +186,9 @@ def matching_angle(tokens: Sequence[Token], at: int) -> int | None:
         word = tokens[index].text
         if word == "<":
             depth += 1
+            if depth > DEEPEST:
+                raise refusal(tokens[index].file, tokens[index].line, f"more than {DEEPEST} < in one "
+                              "expression")  # fmt: skip
         elif word == ">":
             depth -= 1
             if depth == 0:
