@@ -20,7 +20,7 @@ COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
 FATAL = {
     "one_past", "shared_overflow", "inner_index", "local_index", "half_warp_shuffle", "reads_host",
     "misaligned", "null_pointer", "freed", "anothers_variable", "writes_constant", "host_access",
-    "waits_for_ever", "too_many_threads", "stops", "divides", "uses_much_stack",
+    "waits_for_ever", "too_many_threads", "stops", "divides", "uses_much_stack", "two_shuffles_of_a_line",
 }  # fmt: skip
 # The optimiser may attribute the overflow to any line of the recursion.
 ANY_LINE = {"uses_much_stack"}

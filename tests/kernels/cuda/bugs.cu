@@ -1,5 +1,6 @@
 // One bug a kernel. `// HERE kind` marks the line that a report must name, `// AND` the other line of
 // a race; the function that launches it is named run_<kernel>.
+#include <cooperative_groups.h>
 #include <cuda_pipeline.h>
 #include <cuda_runtime.h>
 
@@ -144,6 +145,42 @@ __global__ void barrier_in_branches(const float* in, float* out) {
 }
 extern "C" void run_barrier_in_branches(const float* in, float* out, int) {
     barrier_in_branches<<<1, 64>>>(in, out);
+}
+
+#define WAIT __syncthreads()
+__global__ void two_barriers_of_a_line(const float* in, float* out) {
+    if (threadIdx.x < 32) __syncthreads(); else __syncthreads();  // HERE two_barriers_of_a_line barrier divergence
+    out[threadIdx.x] = in[threadIdx.x];
+}
+extern "C" void run_two_barriers_of_a_line(const float* in, float* out, int) {
+    two_barriers_of_a_line<<<1, 64>>>(in, out);
+}
+
+__global__ void two_barriers_of_a_macro(const float* in, float* out) {
+    switch (threadIdx.x / 32) { case 0: WAIT; break; default: WAIT; }  // HERE two_barriers_of_a_macro barrier divergence
+    out[threadIdx.x] = in[threadIdx.x];
+}
+extern "C" void run_two_barriers_of_a_macro(const float* in, float* out, int) {
+    two_barriers_of_a_macro<<<1, 64>>>(in, out);
+}
+
+__global__ void two_group_barriers(const float* in, float* out) {
+    cooperative_groups::thread_block block = cooperative_groups::this_thread_block();
+    if (threadIdx.x < 32) block.sync(); else block.sync();  // HERE two_group_barriers barrier divergence
+    out[threadIdx.x] = in[threadIdx.x];
+}
+extern "C" void run_two_group_barriers(const float* in, float* out, int) {
+    two_group_barriers<<<1, 64>>>(in, out);
+}
+
+__global__ void two_shuffles_of_a_line(const float* in, float* out) {
+    const float x = in[threadIdx.x];
+    float y = 0;
+    if (threadIdx.x < 16) y = __shfl_sync(~0u, x, 0); else y = __shfl_sync(~0u, -x, 0);  // HERE two_shuffles_of_a_line deadlock
+    out[threadIdx.x] = y;
+}
+extern "C" void run_two_shuffles_of_a_line(const float* in, float* out, int) {
+    two_shuffles_of_a_line<<<1, 32>>>(in, out);
 }
 
 __global__ void half_warp_shuffle(const float* in, float* out) {
