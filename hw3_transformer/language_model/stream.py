@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -17,10 +18,13 @@ from language_model.stream_format import KINDS, CorpusError, read_manifest
 ROUNDS = 6
 """Of the Feistel network."""
 
-FAULT_BYTES = 1 << 16
-"""What one page fault maps at most, around the address."""
+SMALL = 256
+"""Up to this size an order is a table."""
 
-MAPPED_SHARDS = 8
+FAULT_BYTES = 2 << 20
+"""What one page fault may map, around the address: kernels keep files in pages of up to 2 MB."""
+
+MAPPED_SHARDS = 12
 """How many shards are mapped at once; each mapping keeps a file open."""
 
 
@@ -30,8 +34,8 @@ class Permutation:
     Numbers of 2k bits are split into halves, (left, right) -> (right, left ^ f(right)), ROUNDS
     times, with a random function f for each round: one to one, whatever f is (Luby and Rackoff,
     1988). Where 2**(2k) > size, a result that is too large goes in again until it is not, which is
-    one to one as well (Black and Rogaway, 2002). Below 4 bits a half the result would be far from
-    random: k is never less, also for a size of 1.
+    one to one as well (Black and Rogaway, 2002). On a few bits the result would be far from random,
+    and walking long: up to SMALL, a table of all indices sorted by random keys does it.
 
     The same size, seed and epoch give the same order everywhere, and another seed or epoch another:
     seed 1 in epoch 0 is not seed 0 in epoch 1. size ≥ 0, below 2**62; seed and epoch ≥ 0.
@@ -59,9 +63,9 @@ class Corpus:
     naming the file, where one is missing or of another size. Afterwards any sample can be had by
     its index, in the order of writing, at the same cost.
 
-    Memory that was read stays mapped, and counts as this process's, until the mapping is dropped:
-    about `mapped_bytes` of it at most (a page fault maps up to 64 kB around what was asked for).
-    Open files are few, however many shards there are.
+    Pages that were read stay mapped and count as this process's memory until they are given back,
+    and one page fault may map FAULT_BYTES; about `mapped_bytes` may be mapped at once. At most
+    MAPPED_SHARDS shards are, for each mapping keeps a file open.
     """
 
     def __init__(self, folder: str | os.PathLike[str], mapped_bytes: int = 32 << 20) -> None:
@@ -87,13 +91,13 @@ class Corpus:
         """
         raise NotImplementedError("task 3.2: Corpus.verify")
 
-    def _shard(self, number: int) -> tuple[np.ndarray, ...]:
+    def _shard(self, number: int) -> list[np.ndarray]:
         """Tokens, documents and samples of a shard, mapped. A helper you may use, or leave."""
         raise NotImplementedError("task 3.2: Corpus._shard")
 
-    def _drop(self) -> None:
-        """Give up all mappings; the next sample maps its shard again. A helper you may leave."""
-        raise NotImplementedError("task 3.2: Corpus._drop")
+    def _give_back(self) -> None:
+        """Give back the pages that were read. A helper you may use, or leave."""
+        raise NotImplementedError("task 3.2: Corpus._give_back")
 
 
 class TokenStream:

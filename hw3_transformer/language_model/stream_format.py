@@ -109,12 +109,13 @@ class CorpusWriter:
         writer.add([first, second, third])   # a packed row
 
     If the block ends by an exception there is no manifest, and nobody mistakes the rest for a
-    corpus. Raises CorpusError if the folder holds a corpus already.
+    corpus. Raises CorpusError if the folder holds a corpus already. durable: wait until the files
+    are on the disk, so that a corpus with a manifest survives a power cut.
     """
 
     def __init__(
         self, folder: str | os.PathLike[str], vocab_size: int, row_length: int | None = None,
-        shard_bytes: int = 64 << 20,
+        shard_bytes: int = 64 << 20, durable: bool = True,
     ) -> None:  # fmt: skip
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,7 @@ class CorpusWriter:
             raise CorpusError(f"{self.folder} holds a corpus already")
         dtype = "<u2" if vocab_size <= 1 << 16 else "<u4"
         self.manifest = Manifest(vocab_size, dtype, row_length)
-        self.shard_bytes = shard_bytes
+        self.shard_bytes, self.durable = shard_bytes, durable
         self._files: dict[str, _File] = {}
         self._counts = dict.fromkeys(KINDS, 0)
 
@@ -157,7 +158,8 @@ class CorpusWriter:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            if self.durable:
+                os.fsync(file.fileno())
         os.replace(temporary, self.folder / "manifest.json")
         return self.manifest
 
@@ -168,7 +170,7 @@ class CorpusWriter:
         if kind is None:
             self.finish()
         for file in self._files.values():
-            file.close()
+            file.close(durable=False)
 
     def _open(self) -> None:
         number = len(self.manifest.shards)
@@ -178,7 +180,7 @@ class CorpusWriter:
             self._files[kind].write(np.zeros(1, "<i8"))
 
     def _close(self) -> None:
-        entries = {kind: file.close() for kind, file in self._files.items()}
+        entries = {kind: file.close(self.durable) for kind, file in self._files.items()}
         self.manifest.shards.append(Shard(**self._counts, files=entries))
         self._files = {}
 
@@ -197,10 +199,10 @@ class _File:
         self.size += len(data)
         self.checksum = zlib.crc32(data, self.checksum)
 
-    def close(self) -> FileEntry:
-        """Bring it to the disk; the entry for the manifest."""
-        if not self._file.closed:
-            self._file.flush()
+    def close(self, durable: bool) -> FileEntry:
+        """Close it, on the disk if `durable`; the entry for the manifest."""
+        self._file.flush()
+        if durable:
             os.fsync(self._file.fileno())
-            self._file.close()
+        self._file.close()
         return FileEntry(self.name, self.size, self.checksum)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -17,10 +18,13 @@ from language_model.stream_format import KINDS, CorpusError, read_manifest
 ROUNDS = 6
 """Of the Feistel network."""
 
-FAULT_BYTES = 1 << 16
-"""What one page fault maps at most, around the address."""
+SMALL = 256
+"""Up to this size an order is a table."""
 
-MAPPED_SHARDS = 8
+FAULT_BYTES = 2 << 20
+"""What one page fault may map, around the address: kernels keep files in pages of up to 2 MB."""
+
+MAPPED_SHARDS = 12
 """How many shards are mapped at once; each mapping keeps a file open."""
 
 
@@ -30,8 +34,8 @@ class Permutation:
     Numbers of 2k bits are split into halves, (left, right) -> (right, left ^ f(right)), ROUNDS
     times, with a random function f for each round: one to one, whatever f is (Luby and Rackoff,
     1988). Where 2**(2k) > size, a result that is too large goes in again until it is not, which is
-    one to one as well (Black and Rogaway, 2002). Below 4 bits a half the result would be far from
-    random: k is never less, also for a size of 1.
+    one to one as well (Black and Rogaway, 2002). On a few bits the result would be far from random,
+    and walking long: up to SMALL, a table of all indices sorted by random keys does it.
 
     The same size, seed and epoch give the same order everywhere, and another seed or epoch another:
     seed 1 in epoch 0 is not seed 0 in epoch 1. size ≥ 0, below 2**62; seed and epoch ≥ 0.
@@ -40,11 +44,13 @@ class Permutation:
     def __init__(self, size: int, seed: int = 0, epoch: int = 0) -> None:
         # BEGIN SOLUTION 3.2
         self.size = size
-        bits = max(8, (size - 1).bit_length()) if size else 8
-        self._half = np.uint64((bits + 1) // 2)
+        self._half = np.uint64((max(size - 1, 1).bit_length() + 1) // 2)
         self._mask = np.uint64((1 << int(self._half)) - 1)
-        words = np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
-        self._keys = words
+        self._keys = np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
+        self._table: np.ndarray | None = None
+        if size <= SMALL:
+            scores = mix64(mix64(np.arange(size, dtype=np.uint64) ^ self._keys[0]) ^ self._keys[1])
+            self._table = np.argsort(scores, kind="stable").astype(np.int64)
         # END SOLUTION
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
@@ -56,6 +62,8 @@ class Permutation:
         positions = np.asarray(positions, np.int64)
         if positions.size and not (0 <= positions.min() and positions.max() < self.size):
             raise IndexError(f"a position is outside of range({self.size})")
+        if self._table is not None:
+            return self._table[positions]
         result = self._scramble(positions.astype(np.uint64).ravel())
         limit = np.uint64(self.size)
         outside = np.flatnonzero(result >= limit)
@@ -82,9 +90,9 @@ class Corpus:
     naming the file, where one is missing or of another size. Afterwards any sample can be had by
     its index, in the order of writing, at the same cost.
 
-    Memory that was read stays mapped, and counts as this process's, until the mapping is dropped:
-    about `mapped_bytes` of it at most (a page fault maps up to 64 kB around what was asked for).
-    Open files are few, however many shards there are.
+    Pages that were read stay mapped and count as this process's memory until they are given back,
+    and one page fault may map FAULT_BYTES; about `mapped_bytes` may be mapped at once. At most
+    MAPPED_SHARDS shards are, for each mapping keeps a file open.
     """
 
     def __init__(self, folder: str | os.PathLike[str], mapped_bytes: int = 32 << 20) -> None:
@@ -103,7 +111,7 @@ class Corpus:
                     )
         samples = [shard.samples for shard in self.manifest.shards]
         self._ends = np.cumsum(samples, dtype=np.int64)
-        self._maps: dict[int, tuple[np.ndarray, ...]] = {}
+        self._maps: dict[int, list[np.ndarray]] = {}  # in the order of use
         self._touched = 0
         # END SOLUTION
 
@@ -122,17 +130,17 @@ class Corpus:
         # BEGIN SOLUTION 3.2
         if not 0 <= index < len(self):
             raise IndexError(f"there is no sample {index} in a corpus of {len(self)}")
-        shard = int(np.searchsorted(self._ends, index, side="right"))
-        if shard not in self._maps and len(self._maps) >= MAPPED_SHARDS:
-            self._drop()
-        tokens, documents, samples = self._shard(shard)
-        place = index - int(self._ends[shard]) + self.manifest.shards[shard].samples
-        first, last = (int(x) for x in samples[place : place + 2])
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        arrays = self._shard(number)
+        tokens, documents, samples = arrays
+        place = index - int(self._ends[number]) + self.manifest.shards[number].samples
+        first, last = samples[place : place + 2].tolist()
         starts = documents[first : last + 1].tolist()
         row = [np.array(tokens[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
-        self._touched += (starts[-1] - starts[0]) * tokens.itemsize + 3 * FAULT_BYTES
+        length = (starts[-1] - starts[0]) * tokens.itemsize
+        self._touched += sum(min(array.nbytes, FAULT_BYTES) for array in arrays) + length
         if self._touched > self.mapped_bytes:
-            self._drop()
+            self._give_back()
         return row
         # END SOLUTION
 
@@ -154,26 +162,31 @@ class Corpus:
                 yield entry.name
         # END SOLUTION
 
-    def _shard(self, number: int) -> tuple[np.ndarray, ...]:
+    def _shard(self, number: int) -> list[np.ndarray]:
         """Tokens, documents and samples of a shard, mapped. A helper you may use, or leave."""
         # BEGIN SOLUTION 3.2
-        if number not in self._maps:
-            shard = self.manifest.shards[number]
+        arrays = self._maps.pop(number, None)
+        if arrays is None:
+            if len(self._maps) >= MAPPED_SHARDS:
+                del self._maps[next(iter(self._maps))]  # the one that was not used for longest
             arrays = []
             for kind in KINDS:
-                entry = shard.files[kind]
+                entry = self.manifest.shards[number].files[kind]
                 dtype = self.manifest.dtype if kind == "tokens" else "<i8"
+                # No bytes can't be mapped: a shard of empty documents has no tokens.
                 path = self.folder / entry.name
-                # A file of no bytes can't be mapped: a shard of empty documents only.
                 arrays.append(np.memmap(path, dtype, "r") if entry.size else np.empty(0, dtype))
-            self._maps[number] = tuple(arrays)
-        return self._maps[number]
+        self._maps[number] = arrays
+        return arrays
         # END SOLUTION
 
-    def _drop(self) -> None:
-        """Give up all mappings; the next sample maps its shard again. A helper you may leave."""
+    def _give_back(self) -> None:
+        """Give back the pages that were read. A helper you may use, or leave."""
         # BEGIN SOLUTION 3.2
-        self._maps.clear()
+        for arrays in self._maps.values():
+            for array in arrays:
+                if isinstance(array, np.memmap):
+                    array.base.madvise(mmap.MADV_DONTNEED)
         self._touched = 0
         # END SOLUTION
 

@@ -1,0 +1,135 @@
+"""Task 3.2, hidden: edges of deduplication: odd texts, copies, chains, memory."""
+
+from __future__ import annotations
+
+import drivers_data as drivers
+import numpy as np
+from data_cases import changed, check_deduplication, check_pairs, check_shingles, near_duplicates
+from gradescope_utils.autograder_utils.decorators import number, weight
+
+from autograder.testing import Measure, assert_equal
+
+MB = 1 << 20
+
+
+@number("3.2")
+@weight(0.5)
+def test_shingles_of_odd_texts(student, rng):
+    """shingles of other alphabets, odd spaces, one word again and again, and of any width."""
+    texts = [
+        "ÉTÉ été Straße 東京 東京 \u00a0 zero\u2003width", "na " * 50, "x", "a b", "b a",
+        "tab\tand\x0bline\x1cbreaks\u2028here", "A B C", "a  b  c ", "c b a",
+        " ".join(f"w{n}" for n in rng.integers(0, 12, 300)),
+    ]  # fmt: skip
+    check_shingles(student, texts, [1, 3, 5])
+    student.raises(drivers.shingle_sets, "ValueError", texts=["a b c"], width=0)
+
+
+@number("3.2")
+@weight(0.5)
+def test_pairs_of_bands(student, rng):
+    """candidate_pairs: any band counts, spare columns do not, each pair once and in order."""
+    cases = []
+    for count, columns, bands, rows in [(40, 12, 4, 3), (30, 13, 4, 3), (25, 6, 6, 1), (12, 5, 1, 5),
+                                        (1, 4, 2, 2), (0, 4, 2, 2), (300, 16, 5, 3)]:  # fmt: skip
+        cases.append([rng.integers(0, 3, (count, columns)).astype(np.uint32), bands, rows])
+    swapped = np.array([[1, 2, 3, 4], [2, 1, 4, 3], [3, 4, 1, 2], [1, 2, 9, 9]], np.uint32)
+    cases.append([swapped, 2, 2])
+    large = np.full((3, 4), np.iinfo(np.uint32).max, np.uint32)
+    cases.append([large, 2, 2])
+    for (matrix, bands, rows), got in zip(
+        cases, student.run(drivers.banded, cases=cases), strict=True
+    ):
+        count = len(matrix)
+        split = matrix[:, : bands * rows].reshape(count, bands, rows)
+        equal = (split[:, None] == split[None]).all(axis=3).any(axis=2)
+        wanted = np.argwhere(np.triu(equal, 1)).astype(np.int64).reshape(-1, 2)
+        name = f"candidates of {count} documents in {bands} bands of {rows}"
+        assert check_pairs(got, count, name) == {tuple(p) for p in wanted.tolist()}, (
+            f"{name}: {len(got)} pairs, expected {len(wanted)}\n"
+            "hint: band k is columns k * rows to (k + 1) * rows, and is compared with band k only"
+        )
+        assert_equal(got, wanted, name=name, hint="in lexicographic order")
+    for bands, rows in ((0, 2), (2, 0), (3, 2)):
+        student.raises(drivers.banded, "ValueError", cases=[[swapped, bands, rows]])
+
+
+@number("3.2")
+@weight(0.75)
+def test_copies_chains_and_empty_texts(student, rng):
+    """A thousand copies cost a thousand candidates; chains are followed; empty texts are copies."""
+    page = near_duplicates(rng, 1, 0)[0]
+    chain = [page.split()[20:]]
+    for _ in range(30):
+        chain.append(changed(rng, chain[-1], 0.03))
+    others = near_duplicates(rng, 60, 20)
+    texts = [page] * 1500 + [" ".join(words) for words in chain] + others + ["", " ", "one", "One"]
+    texts = [texts[i] for i in rng.permutation(len(texts))]
+    got = student.run(
+        drivers.deduplicated, texts=texts, threshold=0.6, permutations=256, recall=0.9999999,
+        seed=int(rng.integers(2**31)),
+    )  # fmt: skip
+    check_pairs(got["candidates"], len(texts))
+    assert len(got["candidates"]) <= 6_000, (
+        f"{len(got['candidates'])} candidates for {len(texts)} documents, 1,500 of them equal\n"
+        "hint: documents with the same set of shingles need no pairs but (first, other)"
+    )
+    first = next(i for i, text in enumerate(texts) if text == page)
+    copies = [i for i, text in enumerate(texts) if text == page]
+    assert_equal(got["cluster"][copies], np.full(1500, first), name="the clusters of the copies")
+    rest = [i for i, text in enumerate(texts) if text != page or i == first]
+    place = {i: k for k, i in enumerate(rest)}
+    inside = [k for k, (i, j) in enumerate(got["duplicates"].tolist()) if {i, j} <= place.keys()]
+    reduced = {
+        "candidates": _renumbered(got["candidates"], place),
+        "duplicates": _renumbered(got["duplicates"][inside], place),
+        "similarity": got["similarity"][inside],
+        "cluster": np.array([place.get(int(c), -1) for c in got["cluster"][rest]]),
+        "keep": np.array([place.get(int(i), -1) for i in got["keep"]]),
+    }
+    check_deduplication(reduced, [texts[i] for i in rest], 0.6)
+    path = np.stack([np.arange(1, 30_000), np.arange(30_000 - 1)], axis=1)
+    lines = [(30_000, path), (30_000, path[::-1]), (3, np.empty((0, 2), np.int64))]
+    for (count, pairs), found in zip(
+        lines, student.run(drivers.clusters, cases=lines), strict=True
+    ):
+        wanted = np.zeros(count, np.int64) if len(pairs) else np.arange(count)
+        assert_equal(found, wanted, name=f"clusters of a chain of {len(pairs)} links")
+
+
+def _renumbered(pairs: np.ndarray, place: dict[int, int]) -> np.ndarray:
+    """The pairs that are among the documents of `place`, by their new numbers."""
+    kept = [(place[i], place[j]) for i, j in pairs.tolist() if i in place and j in place]
+    return np.array(kept, np.int64).reshape(-1, 2)
+
+
+@number("3.2")
+@weight(0.5)
+def test_signatures_of_a_large_corpus(student, rng):
+    """A million shingles are signed in bounded memory; a document's signature is its own."""
+    count, size, permutations = 500, 2_000, 128
+    memory = student.memory(
+        drivers.signatures_of_many, count=count, size=size, permutations=permutations
+    )
+    together, alone = memory.value
+    assert_equal(
+        together, alone, name="signatures of the first and last document, among others and alone"
+    )
+    assert len(np.unique(alone)) > permutations, "signatures are all the same"
+    all_at_once = 8 * count * size * permutations
+    student.measure(
+        Measure(name="memory / all hashes at once", value=memory.extra_bytes / all_at_once)
+    )
+    assert memory.extra_bytes <= 160 * MB, (
+        f"{memory.extra_bytes / MB:.0f} MB for {8 * count * size / MB:.0f} MB of shingles; all "
+        f"their hashes at once would be {all_at_once / MB:.0f} MB; 160 MB are allowed\n"
+        "hint: hash function after hash function, over a limited number of shingles at a time"
+    )
+    empty = np.empty(0, np.uint64)
+    x = np.unique(rng.integers(2**64, size=50, dtype=np.uint64))
+    sets = [empty, x, empty, empty, x[:1], empty]
+    (got,) = student.run(drivers.signatures, sets=sets, permutations=16, seeds=[5])
+    (one,) = student.run(drivers.signatures, sets=[x, x[:1]], permutations=16, seeds=[5])
+    assert_equal(got[[1, 4]], one, name="signatures beside empty documents")
+    full = np.full((4, 16), np.iinfo(np.uint32).max, np.uint32)
+    assert_equal(got[[0, 2, 3, 5]], full, name="signatures of empty documents")
