@@ -63,12 +63,16 @@ class KernelTable:
 
 @dataclass(frozen=True)
 class Finding:
-    """A diagnostic: its head, the sentence, when it was seen, lines of source, what to try."""
+    """A diagnostic: its head, the sentence, when it was seen, lines of source, what to try.
+
+    called: where the function is called that the line lies in, if that is no kernel.
+    """
 
     head: str
     message: str
     seen: str
     sources: list[tuple[int, str]]
+    called: str
     hint: str
     error: bool
 
@@ -97,7 +101,7 @@ def panel_of(
     MalformedReport.
     """
     report = read_report(data)
-    sources = _texts(data.get("sources"))
+    sources, calls = _texts(data.get("sources")), _texts(data.get("calls"))
     flops = _numbers(data.get("flops"))
     kernels = report.kernels()
     shown = kernels[:MAX_KERNELS]
@@ -107,7 +111,7 @@ def panel_of(
             _table(one, kernels, sources, _flops_of(one, kernels, flops), gpu, pictures, resources)
             for one in shown
         ],
-        findings=[_finding(one, sources) for one in diagnostics],
+        findings=[_finding(one, sources, calls) for one in diagnostics],
         more_kernels=len(kernels) - len(shown) + _count(data.get("more_kernels")),
         more_findings=(
             len(report.diagnostics) - len(diagnostics) + _count(data.get("more_diagnostics"))
@@ -304,7 +308,9 @@ def _roofline(
     return draw(Figure(kind="roofline", title="", data={"gpu": gpu, "points": points}))
 
 
-def _finding(found: Diagnostic, sources: Mapping[str, str]) -> Finding:
+def _finding(
+    found: Diagnostic, sources: Mapping[str, str], calls: Mapping[str, str]
+) -> Finding:
     lines = sorted({line for line in (found.line, found.other_line) if line})
     known = [(line, sources.get(f"{found.file}:{line}", "")) for line in lines]
     return Finding(
@@ -312,6 +318,7 @@ def _finding(found: Diagnostic, sources: Mapping[str, str]) -> Finding:
         message=clean_text(found.sentence, max_lines=20, max_characters=2_000),
         seen=found.seen,
         sources=[(line, text) for line, text in known if text],
+        called=calls.get(f"{found.file}:{found.line}", ""),
         hint=hint_for_diagnostic(found),
         error=found.is_error,
     )

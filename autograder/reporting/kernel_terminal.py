@@ -90,5 +90,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
         body.append(f"\n{finding.seen}", style="dim")
     for number, source in finding.sources:
         body.append(f"\n  {number} | {source}")
+    if finding.called:
+        body.append(f"\n{finding.called}")
     body.append(f"\ntry: {finding.hint}", style="cyan")
     console.print(Padding(body, (0, 0, 0, 2)))

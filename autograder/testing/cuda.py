@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.testing import kernel_words as words
-from autograder.testing.frames import frames_with_source
+from autograder.testing.frames import call_lines, frames_with_source
 from autograder.testing.kernel_report import (
     ACCESSES,
     COUNTS,
@@ -26,6 +26,7 @@ from autograder.testing.kernel_report import (
     Launch,
     LineCount,
     MalformedReport,
+    is_kernel,
     merged,
     merged_lines,
     read_report,
@@ -41,6 +42,7 @@ __all__ = [
 
 MAX_SHOWN = 5
 COSTLIEST = 3
+MAX_CALLS = 3  # of a helper, that are named: of more, none tells anything
 MAX_KERNELS, MAX_ATTACHED_LINES, MAX_ATTACHED_DIAGNOSTICS, MAX_ATTACHED_OUTPUT = 16, 24, 20, 4_000
 
 
@@ -172,6 +174,8 @@ def attach(
         ],
         "output": found.output[:MAX_ATTACHED_OUTPUT],
         "sources": _sources(found),
+        "calls": {f"{one.file}:{one.line}": words.called(*_calls(one))
+                  for one in found.diagnostics[:MAX_ATTACHED_DIAGNOSTICS]},
         "flops": dict(flops) if isinstance(flops, Mapping) else {"": flops},
     }  # fmt: skip
     figure(kind="kernels", title=title, data=data)
@@ -241,16 +245,41 @@ def _diagnosed(found: Diagnostic) -> str:
         lines.append(f"  {found.seen}")
     for line in dict.fromkeys((found.line, found.other_line)):
         lines += [f"      {text}" for text in _source_text(found.file, line)]
+    helper, calls = _calls(found)
+    if calls:
+        lines.append(f"  {words.called(helper, calls)}")
+        for line in calls:
+            lines += [f"      {text}" for text in _source_text(found.file, line)]
     lines.append(f"  try: {words.hint_for_diagnostic(found)}")
     return "\n".join(lines)
 
 
 def _frames(found: Diagnostic) -> list[Frame]:
     """The lines of a diagnostic with their source from the overlay, where a test is running."""
-    lines = [line for line in (found.other_line, found.line) if line]
+    _, calls = _calls(found)
+    only = calls if len(calls) == 1 else []
+    lines = [line for line in (*only, found.other_line, found.line) if line]
     frames = [_frame(found.file, line) for line in dict.fromkeys(lines)]
-    named = {"function": found.kernel} if found.kernel else {}
-    return [frame.model_copy(update=named) for frame in frames if frame is not None]
+    return [
+        frame.model_copy(update={"function": found.kernel})
+        if found.kernel and frame.function == "<file>" else frame
+        for frame in frames if frame is not None
+    ]  # fmt: skip
+
+
+def _calls(found: Diagnostic) -> tuple[str, list[int]]:
+    """The function that a diagnostic's line lies in, and where it is called, if it is no kernel.
+
+    A fault in a helper is as often one of its caller: a shuffle in a function that half of the warp
+    calls. The emulator names the line of the fault alone; the calls are read from the file's text.
+    """
+    running, frame = RUNNING.get(), _frame(found.file, found.line) if found.line else None
+    if running is None or frame is None or is_kernel(found.kernel, frame.function):
+        return "", []
+    text = (running.overlay / frame.file).read_text(encoding="utf-8", errors="replace")
+    kernel = found.kernel.partition("<")[0].rpartition("::")[2].strip()
+    lines = call_lines(text, frame.function, kernel)
+    return frame.function, lines if len(lines) <= MAX_CALLS else []
 
 
 def _frame(file: str, line: int) -> Frame | None:

@@ -59,10 +59,27 @@ def enclosing_function(text: str, line: int) -> str:
 def enclosing_kernel(text: str, line: int) -> str:
     """The function of a kernel file around a line: the last head above it at the left margin."""
     for candidate in reversed(text.splitlines()[:line]):
+        if candidate.rstrip().endswith(";") and "{" not in candidate:
+            continue  # a declaration
         plain = re.sub(r"__launch_bounds__\([^()]{0,80}\)|^extern \"C\"", "", candidate).lstrip()
         if candidate[:1].strip() and (found := _HEAD.match(plain)):
             return found[1]
     return "<file>"
+
+
+def call_lines(text: str, function: str, caller: str) -> list[int]:
+    """Lines of a kernel file that call `function`: those in `caller`, or where it has none, all.
+
+    By the text alone, so a comment or a text that looks like a call counts as one.
+    """
+    call = re.compile(rf"\b{re.escape(function)}\s*(?:<[^;{{}}()]{{0,80}}>)?\s*\(")
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        indented = line[:1].isspace()  # at the left margin functions begin
+        if indented and call.search(line.partition("//")[0]):
+            found.append(number)
+    inside = [number for number in found if enclosing_kernel(text, number) == caller]
+    return inside or found
 
 
 def source_around(text: str, line: int) -> list[SourceLine]:

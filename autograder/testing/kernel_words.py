@@ -104,6 +104,15 @@ def hint_for_diagnostic(found: Diagnostic) -> str:
     return _TRY.get(found.kind, _OTHER)
 
 
+def called(helper: str, lines: Sequence[int]) -> str:
+    """Where the function is called that a fault lies in; "" where that is not known."""
+    if not lines:
+        return ""
+    *others, last = map(str, lines)
+    place = f"lines {', '.join(others)} and {last}" if others else f"line {last}"
+    return f"{helper} is called in {place}: do all threads come there, and with the right arguments?"
+
+
 def dropped(count: int) -> str:
     """Of findings that were not kept; they are not told apart, so it is their number that is known."""
     times = f"{count:,} times" if count > 1 else "once"
