@@ -37,8 +37,10 @@ def grouped_query_attention(
     query: (batch, heads, queries, head_dim); key, value: (batch, kv_heads, keys, head_dim) with
     heads a multiple of kv_heads; query head h uses key head h // (heads // kv_heads) (Ainslie et
     al., 2023). mask: bool, broadcastable to (batch, 1, queries, keys), True where allowed; None
-    allows all. The softmax is in float32 at least. A query that may see nothing gives zeros, and
-    zero gradients. Keys and values are not copied once per query head. Returns query's shape.
+    allows all. Scores of any size that the type holds are fine: the query is scaled before the
+    product, and the softmax is in float32 at least. A query that may see nothing gives zeros, and
+    zero gradients. Keys and values are not copied once per query head. Returns query's shape and
+    type.
     """
     raise NotImplementedError("task 3.4: grouped_query_attention")
 

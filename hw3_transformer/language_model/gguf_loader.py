@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
@@ -17,7 +18,9 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
 
     vocab_size is the number of rows of `token_embd.weight`; embeddings are tied where the file has
     no `output.weight`. A missing `llama.attention.head_count_kv` means as many as query heads, a
-    missing `llama.rope.freq_base` 10,000. Raises ValueError for another architecture than llama.
+    missing `llama.rope.freq_base` 10,000. Raises ValueError that names what is wrong: another
+    architecture than llama; a field or `token_embd.weight` that is missing; a
+    `llama.rope.dimension_count` that is not head_dim; a `llama.rope.scaling.type` other than none.
     """
     raise NotImplementedError("task 3.5: read_config")
 
@@ -35,8 +38,9 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Llama:
     """A model with the weights of a GGUF file, dequantised to `dtype`, in eval mode.
 
     Uses the `gguf` package (`GGUFReader`, `gguf.quants.dequantize`). At most one tensor is held
-    twice at a time: the model is made on the meta device and filled tensor by tensor. Raises
-    ValueError that names the tensor where one is missing, unknown, or of another shape.
+    twice at a time: the model is made on the meta device and filled tensor by tensor. Nothing of
+    it lies in the file, which may be deleted afterwards. Raises ValueError where a tensor is
+    unknown or of another shape (naming it as the file does) or missing (naming the parameter).
     """
     raise NotImplementedError("task 3.5: load_gguf")
 

@@ -43,20 +43,23 @@ def grouped_query_attention(
     query: (batch, heads, queries, head_dim); key, value: (batch, kv_heads, keys, head_dim) with
     heads a multiple of kv_heads; query head h uses key head h // (heads // kv_heads) (Ainslie et
     al., 2023). mask: bool, broadcastable to (batch, 1, queries, keys), True where allowed; None
-    allows all. The softmax is in float32 at least. A query that may see nothing gives zeros, and
-    zero gradients. Keys and values are not copied once per query head. Returns query's shape.
+    allows all. Scores of any size that the type holds are fine: the query is scaled before the
+    product, and the softmax is in float32 at least. A query that may see nothing gives zeros, and
+    zero gradients. Keys and values are not copied once per query head. Returns query's shape and
+    type.
     """
     # BEGIN SOLUTION 3.4
     batch, heads, queries, head_dim = query.shape
     kv_heads, keys = key.shape[1], key.shape[2]
     group = heads // kv_heads
     # All query heads of a group are rows of one product with the key head they share.
-    rows = query.reshape(batch, kv_heads, group * queries, head_dim)
-    scores = rows @ key.transpose(-1, -2) / head_dim**0.5  # (batch, kv_heads, group*queries, keys)
+    rows = (query * head_dim**-0.5).reshape(batch, kv_heads, group * queries, head_dim)
+    scores = rows @ key.transpose(-1, -2)  # (batch, kv_heads, group * queries, keys)
     scores = scores.view(batch, kv_heads, group, queries, keys)
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     if mask is not None:
+        mask = mask[(None,) * (4 - mask.dim())]
         forbidden = ~mask[:, :, None]  # (batch, 1, 1, queries, keys)
         # A finite value: a row of -inf alone would give nan, and nan gradients.
         scores = scores.masked_fill(forbidden, torch.finfo(scores.dtype).min)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
@@ -17,10 +18,12 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
 
     vocab_size is the number of rows of `token_embd.weight`; embeddings are tied where the file has
     no `output.weight`. A missing `llama.attention.head_count_kv` means as many as query heads, a
-    missing `llama.rope.freq_base` 10,000. Raises ValueError for another architecture than llama.
+    missing `llama.rope.freq_base` 10,000. Raises ValueError that names what is wrong: another
+    architecture than llama; a field or `token_embd.weight` that is missing; a
+    `llama.rope.dimension_count` that is not head_dim; a `llama.rope.scaling.type` other than none.
     """
     # BEGIN SOLUTION 3.5
-    def field(name: str, default: float | None = None) -> float:
+    def field(name: str, default: Any = None) -> Any:
         entry = reader.get_field(name)
         if entry is None:
             if default is None:
@@ -31,9 +34,14 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
     architecture = field("general.architecture")
     if architecture != "llama":
         raise ValueError(f"a model of architecture {architecture!r}; this loader reads llama")
+    scaling = field("llama.rope.scaling.type", "none")
+    if scaling != "none":
+        raise ValueError(f"llama.rope.scaling.type is {scaling!r}; only plain rotation is supported")
     shapes = {tensor.name: tensor.shape for tensor in reader.tensors}
+    if "token_embd.weight" not in shapes:
+        raise ValueError("the file has no token_embd.weight")
     heads = int(field("llama.attention.head_count"))
-    return ModelConfig(
+    config = ModelConfig(
         vocab_size=int(shapes["token_embd.weight"][1]),  # GGUF lists the fastest dimension first
         hidden_size=int(field("llama.embedding_length")),
         num_layers=int(field("llama.block_count")),
@@ -45,6 +53,10 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
         norm_eps=float(field("llama.attention.layer_norm_rms_epsilon")),
         tie_embeddings="output.weight" not in shapes,
     )
+    turned = int(field("llama.rope.dimension_count", config.head_dim))
+    if turned != config.head_dim:
+        raise ValueError(f"llama.rope.dimension_count is {turned}, a head has {config.head_dim}")
+    return config
     # END SOLUTION
 
 
@@ -65,8 +77,9 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Llama:
     """A model with the weights of a GGUF file, dequantised to `dtype`, in eval mode.
 
     Uses the `gguf` package (`GGUFReader`, `gguf.quants.dequantize`). At most one tensor is held
-    twice at a time: the model is made on the meta device and filled tensor by tensor. Raises
-    ValueError that names the tensor where one is missing, unknown, or of another shape.
+    twice at a time: the model is made on the meta device and filled tensor by tensor. Nothing of
+    it lies in the file, which may be deleted afterwards. Raises ValueError where a tensor is
+    unknown or of another shape (naming it as the file does) or missing (naming the parameter).
     """
     # BEGIN SOLUTION 3.5
     reader = gguf.GGUFReader(str(path))
@@ -81,16 +94,15 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Llama:
             if tensor.name == "rope_freqs.weight":
                 raise ValueError("rope_freqs.weight: scaled rotary frequencies are not supported")
             raise ValueError(f"{tensor.name}: the model has no such tensor")
+        shape, wanted = tuple(tensor.shape[::-1].tolist()), tuple(expected[name])
+        if shape != wanted:
+            raise ValueError(f"{tensor.name}: shape {shape}, the model has {wanted}")
         array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         weight = torch.tensor(array, dtype=dtype)  # a copy: float32 tensors lie in the mapped file
         if name.endswith("attention.query.weight"):
             weight = unpermute(weight, config.num_heads)
         elif name.endswith("attention.key.weight"):
             weight = unpermute(weight, config.num_kv_heads)
-        if weight.shape != expected[name]:
-            raise ValueError(
-                f"{tensor.name}: shape {tuple(weight.shape)}, the model has {tuple(expected[name])}"
-            )
         state[name] = weight
     missing = sorted(set(expected) - set(state))
     if missing:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from language_model.attention import Attention, attention_mask
 from language_model.config import ModelConfig
@@ -68,6 +69,19 @@ class Llama(nn.Module):
                     weight.normal_(0.0, scale * (depth if last else 1.0), generator=generator)
         return self
 
+    def run_block(
+        self,
+        block: Block,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache | None,
+    ) -> Tensor:
+        """Given: `block(x, rope, mask, cache)`, under a checkpoint where `rematerialize` says so."""
+        if self.rematerialize and cache is None and torch.is_grad_enabled():
+            return checkpoint(block, x, rope, mask, use_reentrant=False)
+        return block(x, rope, mask, cache)
+
     def hidden_states(
         self,
         ids: Tensor,
@@ -80,7 +94,9 @@ class Llama(nn.Module):
         ids: (batch, time) int64. positions: the same shape, the place of each token in its
         document; by default 0, 1, … or, with a cache, on from `cache.lengths`. documents: the same
         shape, ids of documents packed into one row, negative for padding; not with a cache.
-        With a cache, `cache.lengths` (batch,) grows by time when all blocks have run.
+        Which token sees which is decided by their order in the row and by documents, not by
+        positions. With a cache, `cache.mask(time)` says it, and `cache.advance(time)` is called once
+        when all blocks have run. Each block runs through `run_block`.
         Raises ValueError where documents and a cache are both given.
         """
         # BEGIN SOLUTION 3.5
@@ -94,15 +110,14 @@ class Llama(nn.Module):
         rope = rope_tables(positions, self.config.head_dim, self.config.rope_theta)
         if cache is not None:
             mask = cache.mask(time)
+        elif documents is None:
+            mask = attention_mask(steps[None], steps[None])  # one for all rows
         else:
             places = steps.expand_as(ids)
             mask = attention_mask(places, places, documents, documents)
         x = self.embedding(ids)
         for block in self.blocks:
-            if self.rematerialize and torch.is_grad_enabled():
-                x = torch.utils.checkpoint.checkpoint(block, x, rope, mask, use_reentrant=False)
-            else:
-                x = block(x, rope, mask, cache)
+            x = self.run_block(block, x, rope, mask, cache)
         if cache is not None:
             cache.advance(time)
         return self.norm(x)
