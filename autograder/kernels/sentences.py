@@ -87,7 +87,20 @@ def _same_value(found: Fields) -> str:
     )
 
 
+def _copy(found: Fields) -> str:
+    """What is missing behind a cp.async."""
+    own = found["thread"] == found["other_thread"]
+    whose = "its own" if own else f"thread {_index(found['other_thread'])}'s"
+    copy = f"{whose} asynchronous copy of line {found['other_line']}"
+    if found["text"] == "not committed":
+        return f"{copy} was not committed (__pipeline_commit) and not waited for"
+    barrier = "" if own else ", and a __syncthreads() must stand behind that"
+    return f"{copy} was not waited for (__pipeline_wait_prior){barrier}"
+
+
 def _uninitialised(found: Fields) -> str:
+    if found["text"]:
+        return f"{_who(found)} reads {_memory(found)}, which has not arrived: {_copy(found)}"
     missing = "" if found["variable"] else " (is each element written before it is read?)"
     between = " Was it written, and a barrier passed, before?" if found["variable"] else ""
     return f"{_who(found)} reads {_memory(found)}, which nobody has written{missing}.{between}"
@@ -262,7 +275,10 @@ _SENTENCES: dict[str, Callable[[Fields], str]] = {
     "no return": lambda f: f"{_who(f)} reaches the end of a function that has a result, without return",
     "trap": lambda f: f"{_who(f)} stopped at {f['text']}",
     "bad cp.async": lambda f: (
-        "cp.async copies 4, 8 or 16 bytes from global to shared memory, both aligned to that size; "
+        f"{_who(f)} has {int(f['text']):,} asynchronous copies under way, which is as many as can wait: "
+        "commit and wait for some before the next"
+        if f["text"]
+        else "cp.async copies 4, 8 or 16 bytes from global to shared memory, both aligned to that size; "
         f"this copies {f['size']}"
     ),
     "bad copy": lambda f: f"a copy of {f['size']} bytes, but {f['text']} is not that much of device memory",

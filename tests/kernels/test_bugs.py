@@ -72,3 +72,16 @@ def test_nothing_else_is_reported(reported, name):
     if name == "missing_barrier":  # the first threads to read come before the last have written
         kinds.discard("uninitialised")
     assert kinds == {marks()[name][1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing_wait", "its own asynchronous copy of line {} was not waited for"),
+        ("wait_without_commit", "thread (63)'s asynchronous copy of line {} was not committed"),
+    ],
+)
+def test_a_copy_that_was_not_waited_for_is_named(reported, name, words):
+    """Not only that nobody has written what is read: which copy has not arrived, and why."""
+    first = reported[name]["diagnostics"][0]
+    assert words.format(marks()[name][2]) in first["message"]

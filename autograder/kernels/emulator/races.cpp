@@ -148,6 +148,24 @@ void watch(Cell& cell, Thread* thread, const Place& place, unsigned size, Access
     cell.atomic = atomic;
 }
 
+// Is a cp.async to the place under way? Then `found` says whose, from which line, and if committed.
+void describe_copy(Diagnostic& found, const Thread* thread, const Place& place) {
+    if (place.space != Space::Shared) return;
+    const Address address = address_of(thread, place);
+    for (unsigned i = 0; i < thread->context->count; ++i) {
+        const Thread* other = thread->context->threads[i];
+        for (std::size_t k = 0; k < other->copies.size(); ++k) {
+            const AsyncCopy& copy = other->copies[k];
+            if (address - copy.to >= copy.size) continue;
+            const bool committed = !other->committed.empty() && k < other->committed.back();
+            found.text = committed ? "not waited for" : "not committed";
+            found.other = {thread->context->block_linear, other->linear};
+            found.other_pc = copy.pc;
+            return;
+        }
+    }
+}
+
 void check_valid(Thread* thread, const Place& place, std::uint8_t* words, unsigned size,
                  Access access, std::uint32_t pc) {
     const std::size_t end = place.offset + size;
@@ -161,6 +179,7 @@ void check_valid(Thread* thread, const Place& place, std::uint8_t* words, unsign
             found.size = size;
             found.access = access;
             describe_place(found, thread, place);
+            describe_copy(found, thread, place);
             report(std::move(found));
             return;
         }

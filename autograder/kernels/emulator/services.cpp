@@ -224,6 +224,7 @@ extern "C" void emu_async_copy(void* shared, const void* global, std::size_t siz
         Diagnostic found = describe("bad cp.async", true, thread);
         found.pc = pc_of(caller.pc);
         found.size = static_cast<unsigned>(size);
+        if (thread->copies.size() >= MAX_COPIES) found.text = std::to_string(MAX_COPIES);
         fail(found);
     }
     Place place;

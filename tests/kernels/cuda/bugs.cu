@@ -218,12 +218,23 @@ extern "C" void run_same_value(const float*, float* out, int) { same_value<<<1, 
 
 __global__ void missing_wait(const float4* in, float* out) {
     __shared__ float4 rows[32];
-    __pipeline_memcpy_async(&rows[threadIdx.x], &in[threadIdx.x], 16);
+    __pipeline_memcpy_async(&rows[threadIdx.x], &in[threadIdx.x], 16);  // AND missing_wait
     __pipeline_commit();
     out[threadIdx.x] = rows[threadIdx.x].x;  // HERE missing_wait uninitialised
 }
 extern "C" void run_missing_wait(const float* in, float* out, int) {
     missing_wait<<<1, 32>>>(reinterpret_cast<const float4*>(in), out);
+}
+
+__global__ void wait_without_commit(const float* in, float* out) {
+    __shared__ float row[64];
+    __pipeline_memcpy_async(&row[threadIdx.x], &in[threadIdx.x], 4);  // AND wait_without_commit
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    out[threadIdx.x] = row[63 - threadIdx.x];  // HERE wait_without_commit uninitialised
+}
+extern "C" void run_wait_without_commit(const float* in, float* out, int) {
+    wait_without_commit<<<1, 64>>>(in, out);
 }
 
 __global__ void misaligned(const float* in, float* out) {
