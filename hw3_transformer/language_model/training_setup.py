@@ -32,7 +32,7 @@ class Batch:
 
 
 class BatchStream(Protocol):
-    """An endless source of batches that knows where it is: state_dict of plain data. Given."""
+    """An endless source of batches that knows where it is: state_dict of plain data."""
 
     def __next__(self) -> Batch: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -88,14 +88,14 @@ def make_optimizer(
 
 
 def generator_state(generator: torch.Generator | np.random.Generator) -> str:
-    """the state of a generator of torch or numpy as text."""
+    """The state of a generator of torch or numpy as text."""
     if isinstance(generator, torch.Generator):
         return generator.get_state().numpy().tobytes().hex()
     return json.dumps(generator.bit_generator.state, default=np.ndarray.tolist)
 
 
 def set_generator_state(generator: torch.Generator | np.random.Generator, text: str) -> None:
-    """the inverse of `generator_state`, in place."""
+    """The inverse of `generator_state`, in place."""
     if isinstance(generator, torch.Generator):
         state = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
         generator.set_state(torch.tensor(state))
