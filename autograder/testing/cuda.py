@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.testing import kernel_words as words
-from autograder.testing.frames import call_lines, frames_with_source
+from autograder.testing.frames import called, frames_with_source, helper_calls
 from autograder.testing.kernel_report import (
     ACCESSES,
     COUNTS,
@@ -26,7 +26,6 @@ from autograder.testing.kernel_report import (
     Launch,
     LineCount,
     MalformedReport,
-    is_kernel,
     merged,
     merged_lines,
     read_report,
@@ -42,7 +41,6 @@ __all__ = [
 
 MAX_SHOWN = 5
 COSTLIEST = 3
-MAX_CALLS = 3  # of a helper, that are named: of more, none tells anything
 MAX_KERNELS, MAX_ATTACHED_LINES, MAX_ATTACHED_DIAGNOSTICS, MAX_ATTACHED_OUTPUT = 16, 24, 20, 4_000
 
 
@@ -174,7 +172,7 @@ def attach(
         ],
         "output": found.output[:MAX_ATTACHED_OUTPUT],
         "sources": _sources(found),
-        "calls": {f"{one.file}:{one.line}": words.called(*_calls(one))
+        "calls": {f"{one.file}:{one.line}": called(*_calls(one))
                   for one in found.diagnostics[:MAX_ATTACHED_DIAGNOSTICS]},
         "flops": dict(flops) if isinstance(flops, Mapping) else {"": flops},
     }  # fmt: skip
@@ -247,7 +245,7 @@ def _diagnosed(found: Diagnostic) -> str:
         lines += [f"      {text}" for text in _source_text(found.file, line)]
     helper, calls = _calls(found)
     if calls:
-        lines.append(f"  {words.called(helper, calls)}")
+        lines.append(f"  {called(helper, calls)}")
         for line in calls:
             lines += [f"      {text}" for text in _source_text(found.file, line)]
     lines.append(f"  try: {words.hint_for_diagnostic(found)}")
@@ -274,12 +272,9 @@ def _calls(found: Diagnostic) -> tuple[str, list[int]]:
     calls. The emulator names the line of the fault alone; the calls are read from the file's text.
     """
     running, frame = RUNNING.get(), _frame(found.file, found.line) if found.line else None
-    if running is None or frame is None or is_kernel(found.kernel, frame.function):
+    if running is None or frame is None:
         return "", []
-    text = (running.overlay / frame.file).read_text(encoding="utf-8", errors="replace")
-    kernel = found.kernel.partition("<")[0].rpartition("::")[2].strip()
-    lines = call_lines(text, frame.function, kernel)
-    return frame.function, lines if len(lines) <= MAX_CALLS else []
+    return helper_calls(frame, found.kernel, running.overlay)
 
 
 def _frame(file: str, line: int) -> Frame | None:

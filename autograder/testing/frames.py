@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from autograder.testing.records import Frame, SourceLine
 
 CONTEXT_LINES = 2
 MAX_FRAMES = 50
+MAX_CALLS = 3  # of a helper, that are named: of more, none tells anything
 _DEF = re.compile(r"^(\s*)(?:async\s+)?def\s+(\w{1,120})")
 # The head of a function of CUDA C++, which begins at the left margin.
 _HEAD = re.compile(r"^(?=[A-Za-z_])[^;=(]{0,200}?\b(\w{1,120})\(")
@@ -80,6 +82,37 @@ def call_lines(text: str, function: str, caller: str) -> list[int]:
             found.append(number)
     inside = [number for number in found if enclosing_kernel(text, number) == caller]
     return inside or found
+
+
+def helper_calls(frame: Frame, kernel: str, overlay: Path) -> tuple[str, list[int]]:
+    """The function of a kernel file's line, and where it is called, unless it is `kernel` itself.
+
+    ("", []) where the text does not tell: no call is found, or more than MAX_CALLS.
+    """
+    bare = kernel.partition("<")[0].rpartition("::")[2].strip()
+    if not frame.file.endswith((".cu", ".cuh")) or frame.function in ("<file>", bare, kernel):
+        return "", []
+    text = (overlay / frame.file).read_text(encoding="utf-8", errors="replace")
+    lines = call_lines(text, frame.function, bare)
+    return (frame.function, lines) if 0 < len(lines) <= MAX_CALLS else ("", [])
+
+
+def called(helper: str, lines: Sequence[int]) -> str:
+    """Where the function is called that a fault lies in; "" where that is not known."""
+    if not lines:
+        return ""
+    *others, last = map(str, lines)
+    place = f"lines {', '.join(others)} and {last}" if others else f"line {last}"
+    return f"{helper} is called in {place}: do all threads come there, and with the right arguments?"
+
+
+def called_from(raw: Any, overlay: Path) -> str:
+    """A line about the calls of the helper in the last frame that the worker sent, or ""."""
+    for frame in frames_with_source(raw[-1:] if isinstance(raw, list) else [], overlay):
+        kernel = raw[-1][2] if isinstance(raw[-1][2], str) else ""
+        helper, lines = helper_calls(frame, kernel[:200], overlay)
+        return f"\n{called(helper, lines)}" if lines else ""
+    return ""
 
 
 def source_around(text: str, line: int) -> list[SourceLine]:

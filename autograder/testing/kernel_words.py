@@ -46,8 +46,8 @@ _TRY: dict[str, str] = {
     "race": "a barrier between the two lines that every thread of the block passes; where many add to "
     "one place, add up first, or use atomicAdd. A shuffle orders no memory: __syncwarp() does",
     "same value race": "let one thread write, and put a barrier before the others read",
-    "uninitialised": "fill the edge of the tile too, with 0 or what is neutral, also where the matrix "
-    "has ended; an accumulator in memory needs its first value",
+    "uninitialised": "write each element once before it is read; an accumulator in memory needs its "
+    "first value: better sum in a register, and store once",
     "out of bounds": _GUARD,
     "index": "each index must fit its own dimension, tile[0][40] of tile[32][33] does not: flat access "
     "goes through a pointer",
@@ -91,6 +91,18 @@ _TRY: dict[str, str] = {
     "bad copy": "compare the size in bytes with both arrays",
 }
 KNOWN_KINDS = frozenset(_TRY)
+# Instead, where the emulator's sentence (kernels/sentences.py) has these words: (kind, words, hint).
+_FOR_SENTENCES = (
+    ("race", "two blocks of one launch",
+     "no barrier reaches from one block to another: give each place to one block, add with "
+     "atomicAdd, or leave the rest to a second kernel, which begins when this one has ended"),
+    ("uninitialised", "has not arrived",
+     "__pipeline_commit() closes a group of copies, __pipeline_wait_prior(0) waits for those of this "
+     "thread, and a barrier behind the wait shows them to the other threads"),
+    ("uninitialised", "reads shared ",
+     "put a barrier between the write and the read, and fill the edge of the tile too, with 0 or what "
+     "is neutral, where the matrix has ended"),
+)  # fmt: skip
 _OTHER = "look at the line, at the index it uses, and at who else touches that place"
 
 
@@ -101,16 +113,10 @@ def known_kind(kind: str) -> str:
 
 def hint_for_diagnostic(found: Diagnostic) -> str:
     """One thing to try."""
+    for kind, words, hint in _FOR_SENTENCES:
+        if found.kind == kind and words in found.message:
+            return hint
     return _TRY.get(found.kind, _OTHER)
-
-
-def called(helper: str, lines: Sequence[int]) -> str:
-    """Where the function is called that a fault lies in; "" where that is not known."""
-    if not lines:
-        return ""
-    *others, last = map(str, lines)
-    place = f"lines {', '.join(others)} and {last}" if others else f"line {last}"
-    return f"{helper} is called in {place}: do all threads come there, and with the right arguments?"
 
 
 def dropped(count: int) -> str:
@@ -185,6 +191,11 @@ def hint_for_count(count: str, dear: Sequence[LineCount], too_few: bool = False)
         )
     wasteful = any(line.cost > WASTEFUL * line.least for line in dear)
     if count.startswith("shared") or count in RATIOS:
+        if any(line.worst_degree > 1 and line.sample_size > 4 for line in dear):
+            return (
+                "lanes that read or write vectors meet in one bank (word index mod 32): pad the rows of "
+                "the shared array by 4 floats, which keeps each float4 aligned, or swizzle the columns"
+            )
         if wasteful or any(line.worst_degree > 1 for line in dear):
             return (
                 "lanes meet in one bank (word index mod 32): pad the rows of the shared array by one "

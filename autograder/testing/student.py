@@ -13,7 +13,7 @@ import hypothesis
 
 from autograder.sandbox import host
 from autograder.testing.compare import described, shown
-from autograder.testing.frames import frames_with_source
+from autograder.testing.frames import called_from, frames_with_source
 from autograder.testing.group import Group, run_group
 from autograder.testing.records import Frame, Measure
 
@@ -346,7 +346,12 @@ class Student:
         frames = frames_with_source(failure.frames, self._overlay)
         where = f" in {frames[-1].function} ({frames[-1].file}:{frames[-1].line})" if frames else ""
         if isinstance(failure, host.WorkerRaised):
-            return StudentRaised(failure.error, frames)
+            error = dict(failure.error)
+            if error.get("type") == "KernelError":  # where the helper is called that it ended in
+                error["message"] = _short(error.get("message"), 3500) + called_from(
+                    failure.frames, self._overlay
+                )
+            return StudentRaised(error, frames)
         if isinstance(failure, host.WorkerTimedOut):
             text = f"your code did not finish: {failure}{where or ' (it could not say where)'}"
             self.timed_out = True

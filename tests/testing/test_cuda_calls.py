@@ -12,8 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import kernel_samples as samples
 
 from autograder.reporting.kernel_panel import panel_of
+from autograder.sandbox.failures import WorkerRaised
 from autograder.testing import cuda
-from autograder.testing.frames import call_lines
+from autograder.testing.frames import call_lines, called_from
+from autograder.testing.student import Student
 
 SOURCE = """\
 // Sums over a warp; half_sum(x) of half of one.
@@ -80,6 +82,19 @@ def test_nothing_is_added_to_a_fault_in_the_kernel_or_without_source(overlay):
     for report in (deadlock(line=11), deadlock(kernel="a::half_sum<16>"), deadlock(line=0),
                    deadlock(file="gone.cu")):  # fmt: skip
         assert "is called in" not in caught(report).message
+
+
+def test_a_kernel_that_ended_the_call_tells_it_too(overlay):
+    """An endless wait raises in the worker; here is what its report of that becomes."""
+    student = Student(lambda: None, overlay, seed=0, forbid_blas=False)
+    frames = [["cuda_kernels/sums.cu", 4, "of_rows"]]
+    for kind, told in (("KernelError", True), ("ValueError", False)):
+        error = {"type": kind, "message": "deadlock in block (0)", "frames": frames, "bases": []}
+        raised = student._translate(WorkerRaised(error))
+        assert ("half_sum is called in line 11" in str(raised)) is told
+        assert raised.message.startswith(f"{kind}: deadlock in block (0)")
+    for frames in ([], [["cuda_kernels/sums.cu", 11, "of_rows"]], [["../x.cu", 4, 5]], None, [[4]]):
+        assert called_from(frames, overlay) == ""
 
 
 def test_of_many_calls_none_is_named(overlay):
