@@ -199,7 +199,8 @@ def hint_for_count(count: str, dear: Sequence[LineCount], too_few: bool = False)
         if wasteful or any(line.worst_degree > 1 for line in dear):
             return (
                 "lanes meet in one bank (word index mod 32): pad the rows of the shared array by one "
-                "word ([32][33]), or let threadIdx.x run along the row"
+                "word ([32][33]; by 4 where float4s are read from it too), or let threadIdx.x run along "
+                "the row"
             )
         return "keep in registers what a thread uses again; a float4 takes four words at once"
     if wasteful:

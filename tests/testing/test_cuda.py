@@ -235,7 +235,7 @@ def test_many_errors_are_cut_and_the_first_is_the_title():
     [
         ("race", "race", "a barrier between the two lines"),
         ("out of bounds", "out of bounds", "compare the index"),
-        ("uninitialised", "uninitialised", "fill the edge"),
+        ("uninitialised", "uninitialised", "before it is read"),
         ("barrier divergence", "barrier divergence", "guard the work with the if"),
         ("deadlock", "deadlock", "shuffle outside of branches"),
         # A name that the worker made up is no channel out of a hidden test.
