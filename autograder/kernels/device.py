@@ -234,7 +234,10 @@ def _as_bytes(entry: Entry, parameter: Parameter, argument: Any) -> bytes:
         if dtype.kind in "iu" and int(argument) != argument:
             raise TypeError(f"{where}, so it takes a whole number, not {argument!r}")
         return np.array(argument).astype(dtype).tobytes()
-    data = bytes(argument)
+    if isinstance(argument, (int, float)) and not isinstance(argument, np.generic):
+        raise TypeError(f"{where}: pass a ctypes structure, or a numpy number of its size")
+    # bytes(4), and of any number with an __index__, would be four bytes of 0.
+    data = argument.tobytes() if isinstance(argument, np.generic) else bytes(argument)
     if parameter.size and len(data) != parameter.size:
         raise TypeError(f"{where} of {parameter.size} bytes; {len(data)} were given")
     return data

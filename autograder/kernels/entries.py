@@ -6,7 +6,7 @@ the pointers lead to, so that Python needs no knowledge of calling conventions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import refusal
@@ -60,6 +60,7 @@ def entries(tokens: Sequence[Token], kernels: set[str]) -> dict[str, Entry]:
     """
     found: dict[str, Entry] = {}
     kinds = scopes(tokens)
+    known = aliases(tokens, kinds)
     start = 0  # of the statement
     for index, token in enumerate(tokens):
         if token.text in (";", "{", "}"):
@@ -84,7 +85,7 @@ def entries(tokens: Sequence[Token], kernels: set[str]) -> dict[str, Entry]:
             raise refusal(name.file, name.line, f'{name.text} is extern "C", so it is called from '
                           "Python: it must return void")  # fmt: skip
         parameters = [
-            _parameter(name, part, number)
+            _parameter(name, part, number, known)
             for number, part in enumerate(split(tokens[index + 1 : close]), 1)
         ]
         if len(parameters) == 1 and parameters[0].type == "void":
@@ -93,8 +94,38 @@ def entries(tokens: Sequence[Token], kernels: set[str]) -> dict[str, Entry]:
     return found
 
 
-def _parameter(function: Token, tokens: Sequence[Token], number: int) -> Parameter:
-    """One parameter of `function`; BuildError where Python could not pass it."""
+def aliases(tokens: Sequence[Token], kinds: Sequence[str]) -> dict[str, str]:
+    """Names outside of functions and classes that stand for a built-in type, in its usual spelling.
+
+    A name that stands for several, in several namespaces, is left out.
+    """
+    found: dict[str, str] = {}
+    doubtful: set[str] = set()
+    for index, token in enumerate(tokens):
+        if token.text not in ("using", "typedef") or kinds[index] not in ("file", "extern"):
+            continue
+        words: list[str] = []
+        for other in tokens[index + 1 : index + 12]:
+            if other.text == ";":
+                break
+            words.append(other.text)
+        if token.text == "using" and words[1:2] == ["="]:
+            name, base = words[0], words[2:]
+        elif token.text == "typedef" and len(words) > 1:
+            name, base = words[-1], words[:-1]
+        else:
+            continue
+        plain = _usual(base)
+        plain = found.get(plain, plain)
+        if found.setdefault(name, plain) != plain or plain not in _SIZES:
+            doubtful.add(name)
+    return {name: plain for name, plain in found.items() if name not in doubtful}
+
+
+def _parameter(
+    function: Token, tokens: Sequence[Token], number: int, known: Mapping[str, str]
+) -> Parameter:
+    """One parameter of `function`; BuildError where Python could not pass it. known: aliases."""
     words = [token.text for token in tokens]
     if "=" in words:
         words = words[: words.index("=")]
@@ -115,7 +146,7 @@ def _parameter(function: Token, tokens: Sequence[Token], number: int) -> Paramet
                       "passed")  # fmt: skip
     const = "const" in (words[: words.index("*")] if stars else words)
     text = joined([token for token in tokens[: len(words)]])
-    plain = _usual(base)
+    plain = known.get(_usual(base), _usual(base))
     size = 8 if stars else _SIZES.get(plain, 0)
     return Parameter(name, text, bool(stars), const, plain, size)
 
@@ -165,8 +196,8 @@ def thunks(
         array = f"const unsigned long emu_sizes_{entry.name}[{count + 1}]"
         lines.append(f"extern {_VISIBLE} {array};")
         lines.append(f"{array} = {{{sizes}}};")
-        values = ", ".join(f"*static_cast<{k} const*>(a[{i}])" for i, k in enumerate(types))
-        lines.append(f"{_VISIBLE} void emu_entry_{entry.name}(void** a);")
+        values = ", ".join(f"*static_cast<{k} const*>(emu_a[{i}])" for i, k in enumerate(types))
+        lines.append(f"{_VISIBLE} void emu_entry_{entry.name}(void** emu_a);")
         call = body.format(f"{entry.name}({values})")
-        lines.append(f"void emu_entry_{entry.name}(void** a) {{ {call} }}")
+        lines.append(f"void emu_entry_{entry.name}(void** emu_a) {{ {call} }}")
     return "\n".join([*lines, "}", ""])

@@ -293,6 +293,9 @@ extern "C" inline void quick() { }
 REFUSED_ENTRIES = {
     'extern "C" int f() { return 1; }': "must return void",
     'extern "C" float* f() { return 0; }': "must return void",
+    'struct P { int a; }; extern "C" P f() { return {1}; }': "must return void",
+    'extern "C" struct P f() { return {1}; }': "must return void",
+    'extern "C" { struct P f() { return {1}; } }': "must return void",
     'extern "C" void f(float& x) { }': "parameter 1 of f",
     'extern "C" void f(int n, float x[]) { }': "parameter 2 of f",
     'extern "C" void f(void (*g)()) { }': "parameter 1 of f",
@@ -311,7 +314,7 @@ def test_an_entry_point_that_python_could_not_call_is_refused(text):
 def test_thunks_pass_each_argument_from_its_place():
     text = thunks(found_entries('extern "C" void f(const float* x, Layout l) { }'))
     assert "typedef const float* emu_type_f_0;" in text
-    assert "f(*static_cast<emu_type_f_0 const*>(a[0]), *static_cast<emu_type_f_1 const*>(a[1]));" in text
+    assert "f(*static_cast<emu_type_f_0 const*>(emu_a[0]), *static_cast<emu_type_f_1 const*>(emu_a[1]));" in text
     assert "emu_sizes_f[3] = {2, sizeof(emu_type_f_0), sizeof(emu_type_f_1)};" in text
     assert text.count("is_plain<emu_type_f_1>") == text.count("is_plain") == 1
 
