@@ -22,7 +22,8 @@ def kernels(homework: Assignment, operation: str, out: Path | None) -> None:
 
     OPERATION is an operation, a file or a task (transpose, matmul, 2.4); without it all are run.
     For each version of it: requests by line, sectors and bank conflicts against the least possible,
-    barriers, races and bounds, and a modelled time. No points hang on it.
+    barriers, races and bounds, and a modelled time; with nvcc, registers and spills. No points hang
+    on it.
     """
     from autograder.batch.kernels import NothingToShow, show_kernels
 
