@@ -85,6 +85,63 @@ extern "C" void run_last_block_without_fence(const float* in, float* out, int) {
     cudaFree(count);
 }
 
+__global__ void written_behind_the_fence(const float* in, float* out, int* count) {
+    if (threadIdx.x != 0) return;
+    __threadfence();
+    out[1 + blockIdx.x] = in[blockIdx.x];              // AND written_behind_the_fence
+    if (atomicAdd(count, 1) == int(gridDim.x) - 1) {
+        float sum = 0;
+        for (int i = 0; i < int(gridDim.x); ++i) {
+            sum += out[1 + i];                         // HERE written_behind_the_fence race
+        }
+        out[0] = sum;
+    }
+}
+extern "C" void run_written_behind_the_fence(const float* in, float* out, int) {
+    int* count;
+    cudaMalloc(&count, sizeof(int));
+    cudaMemset(count, 0, sizeof(int));
+    written_behind_the_fence<<<8, 32>>>(in, out, count);
+    cudaFree(count);
+}
+
+__global__ void fence_of_another_thread(const float* in, float* out, int* count) {
+    if (threadIdx.x == 32) out[1 + blockIdx.x] = in[blockIdx.x];  // AND fence_of_another_thread
+    if (threadIdx.x != 0) return;  // a barrier should stand before this
+    __threadfence();
+    if (atomicAdd(count, 1) == int(gridDim.x) - 1) {
+        __threadfence();
+        float sum = 0;
+        for (int i = 0; i < int(gridDim.x); ++i) {
+            sum += out[1 + i];  // HERE fence_of_another_thread race
+        }
+        out[0] = sum;
+    }
+}
+extern "C" void run_fence_of_another_thread(const float* in, float* out, int) {
+    int* count;
+    cudaMalloc(&count, sizeof(int));
+    cudaMemset(count, 0, sizeof(int));
+    cudaMemset(out, 0, 64);
+    fence_of_another_thread<<<8, 64>>>(in, out, count);
+    cudaFree(count);
+}
+
+__global__ void released_elsewhere(const float* in, float* out, int* counts) {
+    if (threadIdx.x != 0) return;
+    out[1 + blockIdx.x] = in[blockIdx.x];      // AND released_elsewhere
+    __threadfence();
+    atomicAdd(&counts[blockIdx.x % 2], 1);     // the even and the odd blocks tell different counters
+    if (blockIdx.x == gridDim.x - 1) out[0] = out[1];  // HERE released_elsewhere race
+}
+extern "C" void run_released_elsewhere(const float* in, float* out, int) {
+    int* counts;
+    cudaMalloc(&counts, 2 * sizeof(int));
+    cudaMemset(counts, 0, 2 * sizeof(int));
+    released_elsewhere<<<2, 32>>>(in, out, counts);
+    cudaFree(counts);
+}
+
 __global__ void one_past(const float* in, float* out, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i <= n) out[i] = in[0];  // HERE one_past out of bounds
