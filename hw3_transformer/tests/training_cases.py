@@ -73,7 +73,7 @@ def joint_gradients(
     loss.backward()
     gradients = {name: leaf.grad.double().numpy() for name, leaf in leaves.items()}
     norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
-    return float(loss), gradients, norm
+    return loss.item(), gradients, norm
 
 
 def cosine(step: int, settings: Mapping[str, Any]) -> float:
