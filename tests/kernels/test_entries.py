@@ -31,6 +31,7 @@ def module():
         ("emulated", (5,), slice(0, 5), 2.0),
         ("by_alias", (4, 3.0), slice(0, 4), 3.0),  # four bytes of zeros once came of bytes(4)
         ("by_alias_of_alias", (4,), slice(0, 4), 4.0),
+        ("waits", (6,), slice(0, 6), 1.0),  # the handout says that a host function may wait
         ("by_struct", (Range(2, 6),), slice(2, 8), 5.0),
         ("by_hidden_alias", (np.int32(4),), slice(0, 4), 6.0),
         ("by_hidden_alias", (ctypes.c_int(4),), slice(0, 4), 6.0),

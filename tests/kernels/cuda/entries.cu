@@ -22,6 +22,12 @@ extern "C" void a(float* x, int n) { fill<<<1, 32>>>(x, 0, n, 1.0f); }
 extern "C" void emulated(float* a, int x) { fill<<<1, 32>>>(a, 0, x, 2.0f); }
 extern "C" void by_alias(float* x, index_type n, Scale value) { fill<<<1, 32>>>(x, 0, n, value); }
 extern "C" void by_alias_of_alias(float* x, Count n) { fill<<<1, 32>>>(x, 0, n, 4.0f); }
+extern "C" void waits(float* x, int n) {
+    fill<<<1, 32>>>(x, 0, 16, 1.0f);
+    if (cudaDeviceSynchronize() != cudaSuccess || cudaStreamSynchronize(0) != cudaSuccess) return;
+    if (cudaGetLastError() != cudaSuccess) return;
+    fill<<<1, 32>>>(x, n, 16 - n, 0.0f);
+}
 extern "C" void by_struct(float* x, Range range) { fill<<<1, 32>>>(x, range.first, range.count, 5.0f); }
 extern "C" void by_hidden_alias(float* x, Hidden n) { fill<<<1, 32>>>(x, 0, n, 6.0f); }
 
