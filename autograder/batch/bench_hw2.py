@@ -27,8 +27,16 @@ STAFF = Path(__file__).parent / "staff"  # students write such a kernel, so they
 SOURCE, PEER_SOURCE = STAFF / "tiled_matmul.cu", STAFF / "numba_simulator.py"
 NOT_HERE = "the kernel is in the staff's repository"
 PEER = "numba's CUDA simulator"
+PINNED = f"{PEER} on one core"
 SIZES = (64, 128)
-REPEATS = {"fast": 50, "full": 5}  # at n = 128, about a second
+# What the emulator does for each row, and the mode that does it; "full" is the default.
+MODES = {
+    "fast": ("fast", "values only"),
+    "counted": ("full", "values, all checks (races, bounds, uninitialised reads) and all counts"),
+    "checks_only": ("check", "values and all checks, no counts"),
+    "counts_only": ("metrics", "values, bounds and all counts, no races or uninitialised reads"),
+}
+REPEATS = {"fast": 100, "full": 15, "check": 15, "metrics": 15}  # at n = 128, about a second
 TARGETS = {"fast": 3000.0, "counted": 500.0}  # at n = 128
 SAMPLED_BLOCKS = 64  # of the 4096 that n = 1024 has
 SWITCHES = 20_000_000
@@ -43,7 +51,9 @@ class Seconds:
     cpu: float
 
 
-def product_seconds(folder: Path, mode: str, n: int, repeats: int, sample: int = 0) -> Seconds:
+def product_seconds(
+    folder: Path, mode: str, n: int, repeats: int, sample: int = 0, threads: int = 1
+) -> Seconds:
     """Means of one launch of the tiled product out of `repeats`; the build is not in it.
 
     The kernel's account of CPU time may have a grain of milliseconds, so that it is read only
@@ -55,7 +65,7 @@ def product_seconds(folder: Path, mode: str, n: int, repeats: int, sample: int =
     if not path.exists():
         shutil.copyfile(SOURCE, path)
     device = kernels.Device(backend="emulator", mode=mode, sample=sample, seconds=300.0,
-                            steps=4_000_000_000, threads=1)  # fmt: skip
+                            steps=4_000_000_000, threads=threads)  # fmt: skip
     module = device.load(path)
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))
@@ -74,14 +84,27 @@ def product_seconds(folder: Path, mode: str, n: int, repeats: int, sample: int =
     return Seconds(wall / repeats, cpu / repeats)
 
 
-def peer_seconds() -> dict[int, Seconds]:
-    """What numba's simulator takes, by size; {} where it can't run."""
+def peer_seconds(pinned: bool) -> dict[int, Seconds]:
+    """What numba's simulator takes, by size; {} where it can't run.
+
+    It has a Python thread for each CUDA thread of a block, and one lock for all of them. Handing the
+    lock from core to core costs more than the work, up to three times, and how much depends on what
+    else runs. pinned: to one core, which is the fastest for it, and steady.
+    """
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, str(PEER_SOURCE), *map(str, SIZES)]
+    if pinned and not hasattr(os, "sched_setaffinity"):
+        return {}
+
+    def pin() -> None:
+        if pinned:
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60 * PEER_MINUTES
-        )
+            command, env=environment, capture_output=True, text=True, timeout=60 * PEER_MINUTES,
+            preexec_fn=pin,
+        )  # fmt: skip
         found = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
         return {}
@@ -89,30 +112,53 @@ def peer_seconds() -> dict[int, Seconds]:
 
 
 @benchmark("emulator_fast_vs_numba_simulator", "emulator_counted_vs_numba_simulator",
-           "emulator_fast_vs_numba_simulator_64", "emulator_counted_vs_numba_simulator_64")  # fmt: skip
+           "emulator_checks_only_vs_numba_simulator", "emulator_counts_only_vs_numba_simulator",
+           "emulator_fast_vs_numba_simulator_64", "emulator_counted_vs_numba_simulator_64",
+           "emulator_fast_vs_pinned_numba_simulator", "emulator_counted_vs_pinned_numba_simulator",
+           "emulator_two_threads_vs_numba_simulator",
+           "emulator_two_threads_vs_pinned_numba_simulator")  # fmt: skip
 def against_numba(work: Path) -> Iterator[Row]:
-    """The same tiled product, n = 128 and 64: values only, and with checks and counts.
+    """The same tiled product, n = 128 and 64, in each mode.
 
-    One thread against one, by CPU time: it holds on a busy machine.
+    One thread of the emulator by CPU time, which is steady; the simulator as it comes and, "pinned",
+    on one core. The last rows are by the clock, with the two threads that fast mode has by default:
+    they need an idle machine to mean something.
     """
     if not SOURCE.is_file():
         for name in TARGETS:
             yield Row(f"emulator_{name}_vs_numba_simulator", None, "x", "higher", PEER, None, NOT_HERE)
         return
-    peer = peer_seconds()
-    for name, mode in (("fast", "fast"), ("counted", "full")):
-        for n in reversed(SIZES):
-            row = f"emulator_{name}_vs_numba_simulator{'' if n == 128 else f'_{n}'}"
-            target = TARGETS[name] if n == 128 else None
+    peer, pinned = peer_seconds(pinned=False), peer_seconds(pinned=True)
+    for name, (mode, does) in MODES.items():
+        for n in reversed(SIZES) if name in TARGETS else (128,):
             own = product_seconds(work, mode, n, repeats=REPEATS[mode] * (128 // n) ** 3)
-            if n not in peer:
-                yield Row(row, None, "x", "higher", PEER, target, "the simulator did not run")
-                continue
-            note = (
-                f"n = {n}: {1e3 * own.cpu:.3g} ms and {peer[n].cpu:.3g} s; by the clock "
-                f"{peer[n].wall / own.wall:.3g} x"
-            )
-            yield Row(row, peer[n].cpu / own.cpu, "x", "higher", PEER, target, note)
+            row = f"emulator_{name}_vs_numba_simulator{'' if n == 128 else f'_{n}'}"
+            yield _row(row, PEER, peer, own, n, does, TARGETS.get(name) if n == 128 else None)
+            if name in TARGETS and n == 128:
+                row = f"emulator_{name}_vs_pinned_numba_simulator"
+                yield _row(row, PINNED, pinned, own, n, does)
+    own = product_seconds(work, "fast", 128, repeats=REPEATS["fast"], threads=2)
+    clock = Seconds(own.wall, own.wall)
+    for kind, against, times in (("", PEER, peer), ("pinned_", PINNED, pinned)):
+        yield _row(
+            f"emulator_two_threads_vs_{kind}numba_simulator", against,
+            {n: Seconds(each.wall, each.wall) for n, each in times.items()}, clock, 128,
+            "values only, two threads, by the clock",
+        )  # fmt: skip
+
+
+def _row(
+    name: str, against: str, peer: dict[int, Seconds], own: Seconds, n: int, does: str,
+    target: float | None = None,
+) -> Row:  # fmt: skip
+    """The row of one comparison by CPU time; without a value where the peer did not run."""
+    if n not in peer:
+        return Row(name, None, "x", "higher", against, target, "the simulator did not run")
+    note = (
+        f"{does}; n = {n}: {1e3 * own.cpu:.3g} ms and {peer[n].cpu:.3g} s; by the clock "
+        f"{peer[n].wall / own.wall:.3g} x"
+    )
+    return Row(name, peer[n].cpu / own.cpu, "x", "higher", against, target, note)
 
 
 @benchmark("emulator_512_seconds", "emulator_counted_512_seconds", "emulator_sampled_1024_seconds",
