@@ -87,9 +87,9 @@ def product_seconds(
 def peer_seconds(pinned: bool) -> dict[int, Seconds]:
     """What numba's simulator takes, by size; {} where it can't run.
 
-    It has a Python thread for each CUDA thread of a block, and one lock for all of them. Handing the
-    lock from core to core costs more than the work, up to three times, and how much depends on what
-    else runs. pinned: to one core, which is the fastest for it, and steady.
+    It has a Python thread for each CUDA thread of a block, and one lock for all of them. Handing
+    the lock from core to core can cost more than the work, the most where nothing else runs.
+    pinned: to one core, which is the fastest for it, and steady.
     """
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, str(PEER_SOURCE), *map(str, SIZES)]
@@ -120,9 +120,9 @@ def peer_seconds(pinned: bool) -> dict[int, Seconds]:
 def against_numba(work: Path) -> Iterator[Row]:
     """The same tiled product, n = 128 and 64, in each mode.
 
-    One thread of the emulator by CPU time, which is steady; the simulator as it comes and, "pinned",
-    on one core. The last rows are by the clock, with the two threads that fast mode has by default:
-    they need an idle machine to mean something.
+    By CPU time, one thread of the emulator against the simulator as it comes and, "pinned", on one
+    core. The last rows are by the clock, with the two threads that fast mode has by default: they
+    need an idle machine to mean something.
     """
     if not SOURCE.is_file():
         for name in TARGETS:
