@@ -129,12 +129,15 @@ class _Listed:
 def trained(
     sizes: dict, weights: dict, batches: list, settings: dict, steps: list, dtype: str = "float32"
 ) -> dict[str, Any]:
-    """A Trainer over listed batches, `train` called once for each entry of steps."""
+    """A Trainer over listed batches, SGD with momentum; `train` is called once per entry of steps."""
+    import torch
+
     from language_model.training import Trainer
-    from language_model.training_setup import Settings, make_optimizer
+    from language_model.training_setup import Settings
 
     model = _model(sizes, weights, dtype).eval()
-    trainer = Trainer(model, make_optimizer(model, 0.1), _Listed(batches), Settings(**settings))
+    optimizer = torch.optim.SGD(model.parameters(), 0.0, momentum=0.9)
+    trainer = Trainer(model, optimizer, _Listed(batches), Settings(**settings))
     results: list[Any] = []
     seen: list[Any] = []
 

@@ -181,7 +181,7 @@ def test_small_batches_are_one_big_batch(student, rng, figure):
         for _ in range(12)
     ]
     steps[4][1]["targets"][:] = IGNORED  # a batch in which nothing counts
-    settings = {"peak": 0.02, "warmup_steps": 3, "total_steps": 11, "floor": 0.001,
+    settings = {"peak": 0.2, "warmup_steps": 3, "total_steps": 11, "floor": 0.001,
                 "max_norm": 0.8, "accumulate": 3, "chunk_rows": 5}  # fmt: skip
     expected = one_big_batch(weights, SIZES, steps, settings)
     flat = [batch for batches in steps for batch in batches]
@@ -202,8 +202,7 @@ def test_small_batches_are_one_big_batch(student, rng, figure):
     assert_equal([tokens for _, tokens, _ in results], [counted(b) for b in steps], name="tokens")
     assert all(taken is True for _, _, taken in results), "a step was not taken"
     for name, theirs in expected["weights"].items():
-        # AdamW divides a gradient by its own size: near 0 rounding may turn it round, by a rate.
-        assert_close(got["weights"][name], theirs, rtol=1e-4, atol=2e-3, name=f"weight {name}")
+        assert_close(got["weights"][name], theirs, rtol=1e-4, atol=2e-5, name=f"weight {name}")
     assert_equal(got["seen"], [[s, s] for s in range(1, 13)], name="[step, losses] at on_step")
     assert_equal(got["taken"], 36, name="batches taken from the stream")
     figure(
