@@ -1,7 +1,7 @@
 """Given: what a GGUF file says about its tokenizer, without touching the weights.
 
-The `gguf` package reads the same in 1.5 s, since it makes an array of every string; this takes a
-twentieth of it. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+The `gguf` package reads the same, but makes an array of every string: 1.6 s for SmolLM2, where this
+takes 0.04 s. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
