@@ -99,6 +99,7 @@ def reference_mode(
 
     model = _adapted(sizes, weights, adapter, rank, alpha, dropout=0.5)
     model.norm = torch.nn.Sequential(model.norm, torch.nn.Dropout(0.5))
+    model.norm[0].weight.requires_grad_(True)  # something of the base that trains as well
     model.train()
     model.blocks[0].eval()
     flags = [m.training for m in model.modules()]
