@@ -17,7 +17,8 @@ _MOVED = {"__device__", "__managed__", "__constant__"}  # replaced before the pr
 def check_strings(sources: Iterable[Source]) -> None:
     """BuildError where a macro could make text of another one's expansion."""
     sources = list(sources)
-    defines = [d for source in sources for d in source.directives if d.name == "define" and d.tokens]
+    directives = [directive for source in sources for directive in source.directives]
+    defines = [d for d in directives if d.name == "define" and d.tokens]
     makers = {d.tokens[0].text for d in defines if _makes_text(d)}
     if not makers:
         return
@@ -72,4 +73,5 @@ def _check_calls(tokens: Sequence[Token], makers: set[str]) -> None:
             _refuse(token, "makes text of its arguments: it must be followed by its (")
         for inner in tokens[index + 2 : matching(tokens, index + 1)]:
             if inner.text in _MOVED:
-                _refuse(inner, f"can't stand in the arguments of {token.text}, which makes text of it")
+                _refuse(inner, f"can't stand in the arguments of {token.text}, which makes text of "
+                        "it")  # fmt: skip

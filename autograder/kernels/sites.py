@@ -50,7 +50,7 @@ def meeting_places(tokens: Sequence[Token], others: Iterable[Edit] = ()) -> list
             around.pop()
         number = seen[token.file, token.line]
         if number >= MOST_OF_A_LINE:
-            raise refusal(token.file, token.line, "too many barriers and warp functions in one line")
+            raise refusal(token.file, token.line, "too many barriers and warp functions in a line")
         seen[token.file, token.line] += 1
         outer = around[-1][1] if around else 0
         last = tokens[close]

@@ -44,7 +44,7 @@ FROM_HEADERS = {
 HEADER_CALLS = set(
     """cos_ exp10_ exp_ index log10_ log2_ log_ pow_ print sin_ sincos_ tan_ tanh_""".split()
 )
-# Functions in which threads meet. Each has a last parameter of the emulator's own, which no call gives.
+# Functions in which threads meet. Each has a last parameter of the emulator's own: no call gives it.
 BARRIERS = re.compile(r"__sync(?:threads|warp)\w*|__\w+_sync|__pipeline_memcpy_async")
 GROUP_METHODS = re.compile(r"sync|shfl(?:_\w+)?|any|all|ballot|match_a(?:ny|ll)|\w+_matrix_sync")
 MOST_ARGUMENTS = {

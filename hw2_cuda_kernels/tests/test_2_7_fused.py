@@ -141,7 +141,7 @@ def test_adamw_is_one_pass(student, rng, figure):
 @number("2.7")
 @weight(0.25)
 def test_adamw_goes_on_past_its_grid(student, rng):
-    """The grid has at most 1,024 blocks of 256 threads; elements beyond are stepped all the same."""
+    """The grid has at most 1,024 blocks of 256 threads; elements beyond are stepped as well."""
     n = 1024 * 256 + 777
     parameter, gradient = (rng.standard_normal(n).astype(np.float32) for _ in range(2))
     options = {"learning_rate": 0.01, "weight_decay": 0.1}

@@ -1,4 +1,4 @@
-"""Files that are deep, long or repetitive are refused or built in bounded time, whatever they repeat."""
+"""Files that are deep, long or repetitive are refused or built in bounded time."""
 
 from __future__ import annotations
 

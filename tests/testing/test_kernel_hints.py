@@ -1,4 +1,4 @@
-"""Hints fit what was found: between blocks no barrier helps, and a pad must keep float4s aligned."""
+"""Hints fit what was found: between blocks no barrier helps, a pad keeps float4s aligned."""
 
 from __future__ import annotations
 
