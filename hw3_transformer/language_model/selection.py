@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from language_model.modes import in_eval_mode
+
 
 def example_gradient(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     """Gradient of one example's mean loss by every trainable weight, flat, in the model's order.

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from language_model.modes import in_eval_mode
+
 
 def example_gradient(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     """Gradient of one example's mean loss by every trainable weight, flat, in the model's order.
@@ -27,18 +29,11 @@ def example_gradient(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
         raise ValueError("no weight of the model is trainable: attach an adapter first")
     if bool((targets == -100).all()):
         raise ValueError("an example without a target that counts has no loss")
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
+    with in_eval_mode(model):
         logits = model(ids[None])[0]  # (time, vocab_size)
         loss = F.cross_entropy(logits.float(), targets, ignore_index=-100)
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-    finally:
-        for module in training:
-            module.training = True
-    parts = [w.new_zeros(w.shape) if g is None else g for w, g in zip(weights, gradients)]
-    return torch.cat([part.flatten().float() for part in parts])
+        gradients = torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True)
+    return torch.cat([part.flatten().float() for part in gradients])
     # END SOLUTION
 
 
