@@ -1,10 +1,257 @@
-"""Task 4.5."""
+"""Task 4.5: tensor parallelism: each block's matrices divided among the ranks.
+
+Follows Shoeybi et al., 2019, "Megatron-LM". f and g below are its conjugate operators.
+"""
 
 from __future__ import annotations
 
+from typing import Any
 
-def placeholder() -> None:
-    """To be written."""
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distributed_training.collectives import ring_all_gather, ring_all_reduce
+from distributed_training.communicator import Communicator
+from distributed_training.model import Attention, Llama, SwiGLU
+from distributed_training.partition import chunk_bounds
+
+
+class CopyToRanks(torch.autograd.Function):
+    """f: the identity forward; backward sums the gradient over the ranks."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, ranks: Communicator) -> Tensor:
+        """x: (…) -> the same values."""
+        # BEGIN SOLUTION 4.5
+        context.ranks = ranks
+        return x.view_as(x)
+        # END SOLUTION
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        """The sum over the ranks, in a tensor of its own: `upstream` may be someone else's too."""
+        # BEGIN SOLUTION 4.5
+        total = upstream.clone(memory_format=torch.contiguous_format)
+        ring_all_reduce(context.ranks, total)
+        return total, None
+        # END SOLUTION
+
+
+class SumOverRanks(torch.autograd.Function):
+    """g: the sum over the ranks forward; backward is the identity."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, ranks: Communicator) -> Tensor:
+        """x: (…) -> the sum of every rank's x."""
+        # BEGIN SOLUTION 4.5
+        total = x.clone(memory_format=torch.contiguous_format)
+        ring_all_reduce(ranks, total)
+        return total
+        # END SOLUTION
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        """Each rank's part of the sum has the sum's own gradient."""
+        # BEGIN SOLUTION 4.5
+        return upstream, None
+        # END SOLUTION
+
+
+class ColumnParallelLinear(nn.Module):
+    """x · Wᵀ of which this rank computes some output columns: rows start:stop of W.
+
+    weight: (stop − start, in_features). Input: the same on every rank; output: this rank's columns.
+    The gradient of the input is the sum over the ranks, unless the input was copied to the ranks
+    already: layers that read one input share one sum.
+    """
+
+    def __init__(
+        self, weight: Tensor, ranks: Communicator, bounds: tuple[int, int],
+        input_is_copied: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.ranks, self.input_is_copied = ranks, input_is_copied
+        self.weight = nn.Parameter(weight[bounds[0] : bounds[1]].detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, in_features) -> (…, stop − start)."""
+        # BEGIN SOLUTION 4.5
+        if not self.input_is_copied:
+            x = CopyToRanks.apply(x, self.ranks)
+        return F.linear(x, self.weight)
+        # END SOLUTION
+
+
+class RowParallelLinear(nn.Module):
+    """x · Wᵀ of which this rank has some input columns: columns start:stop of W.
+
+    weight: (out_features, stop − start). Input: this rank's columns; output: the whole, summed over
+    the ranks, the same on every one.
+    """
+
+    def __init__(self, weight: Tensor, ranks: Communicator, bounds: tuple[int, int]) -> None:
+        super().__init__()
+        self.ranks = ranks
+        self.weight = nn.Parameter(weight[:, bounds[0] : bounds[1]].detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, stop − start) -> (…, out_features)."""
+        # BEGIN SOLUTION 4.5
+        return SumOverRanks.apply(F.linear(x, self.weight), self.ranks)
+        # END SOLUTION
+
+
+class VocabParallelEmbedding(nn.Module):
+    """An embedding of which this rank has rows start:stop: `chunk_bounds(vocab_size, size)[rank]`."""
+
+    def __init__(self, weight: Tensor, ranks: Communicator) -> None:
+        super().__init__()
+        self.ranks = ranks
+        self.start, self.stop = chunk_bounds(len(weight), ranks.size)[ranks.rank]
+        self.weight = nn.Parameter(weight[self.start : self.stop].detach().clone())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids: (…) int64 -> (…, hidden_size), whole, the same on every rank."""
+        # BEGIN SOLUTION 4.5
+        mine = (ids >= self.start) & (ids < self.stop)
+        places = (ids - self.start).masked_fill(~mine, 0)
+        if self.stop == self.start:
+            rows = self.weight.new_zeros(*ids.shape, self.weight.shape[1])
+        else:
+            rows = F.embedding(places, self.weight).masked_fill(~mine[..., None], 0.0)
+        return SumOverRanks.apply(rows, self.ranks)
+        # END SOLUTION
+
+
+class _VocabParallelCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, logits: Tensor, targets: Tensor, ranks: Communicator, start: int
+    ) -> Tensor:
+        # BEGIN SOLUTION 4.5
+        rows, width = logits.shape
+        top = logits.new_full((rows,), -torch.inf) if width == 0 else logits.amax(1)
+        top = _largest_over_ranks(top, ranks)
+        shifted = (logits - top[:, None]).exp()
+        mine = (targets >= start) & (targets < start + width)
+        places = (targets - start).masked_fill(~mine, 0)
+        chosen = logits.new_zeros(rows)
+        if width:
+            chosen = (logits.gather(1, places[:, None])[:, 0] - top).masked_fill(~mine, 0.0)
+        both = torch.stack([shifted.sum(1), chosen])  # one message for the two sums
+        ring_all_reduce(ranks, both)
+        context.save_for_backward(shifted / both[0][:, None], mine, places)
+        return (both[0].log() - both[1]).mean()
+        # END SOLUTION
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        # BEGIN SOLUTION 4.5
+        probabilities, mine, places = context.saved_tensors
+        gradient = probabilities.clone()
+        rows = torch.arange(len(gradient), device=gradient.device)[mine]
+        gradient[rows, places[mine]] -= 1.0
+        return gradient * (upstream / len(gradient)), None, None, None
+        # END SOLUTION
+
+
+def _largest_over_ranks(values: Tensor, ranks: Communicator) -> Tensor:
+    """Given: the largest of every rank's values, element by element."""
+    counts = len(values)
+    gathered = ring_all_gather_rows(values, ranks)
+    return gathered.view(ranks.size, counts).amax(0)
+
+
+def ring_all_gather_rows(values: Tensor, ranks: Communicator) -> Tensor:
+    """Given: every rank's (n,) values one after another, (size · n,)."""
+    return ring_all_gather(ranks, values.contiguous(), len(values) * ranks.size)
+
+
+def vocab_parallel_cross_entropy(
+    logits: Tensor, targets: Tensor, ranks: Communicator, vocab_size: int
+) -> Tensor:
+    """The mean cross-entropy over rows of logits that are divided by columns among the ranks.
+
+    logits: (rows, stop − start) float32, this rank's columns of `chunk_bounds(vocab_size, size)`;
+    targets: (rows,) int64 of the whole vocabulary, the same on every rank. Per row, three numbers
+    cross: the largest logit, the sum of exponentials, and the target's logit; never the logits.
+    Returns the same scalar on every rank; the gradient is this rank's columns'.
+    """
     # BEGIN SOLUTION 4.5
-    return None
+    start, _ = chunk_bounds(vocab_size, ranks.size)[ranks.rank]
+    return _VocabParallelCrossEntropy.apply(logits, targets, ranks, start)
+    # END SOLUTION
+
+
+class ParallelAttention(Attention):
+    """This rank's heads of an attention, `chunk_bounds(num_heads, size)[rank]` of them."""
+
+    def __init__(self, whole: Attention, ranks: Communicator) -> None:
+        first, last = chunk_bounds(whole.config.num_heads, ranks.size)[ranks.rank]
+        super().__init__(whole.config, last - first)
+        self.ranks = ranks
+        # BEGIN SOLUTION 4.5
+        bounds = (first * whole.config.head_dim, last * whole.config.head_dim)
+        self.query, self.key, self.value = (
+            ColumnParallelLinear(layer.weight, ranks, bounds, input_is_copied=True)
+            for layer in (whole.query, whole.key, whole.value)
+        )
+        self.output = RowParallelLinear(whole.output.weight, ranks, bounds)
+        # END SOLUTION
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, time, hidden_size), whole -> the same shape, whole."""
+        # BEGIN SOLUTION 4.5
+        return super().forward(CopyToRanks.apply(x, self.ranks))
+        # END SOLUTION
+
+
+class ParallelSwiGLU(SwiGLU):
+    """This rank's inner columns of an MLP, `chunk_bounds(intermediate_size, size)[rank]` of them."""
+
+    def __init__(self, whole: SwiGLU, ranks: Communicator) -> None:
+        inner, hidden = whole.gate.weight.shape
+        bounds = chunk_bounds(inner, ranks.size)[ranks.rank]
+        super().__init__(hidden, bounds[1] - bounds[0])
+        self.ranks = ranks
+        # BEGIN SOLUTION 4.5
+        self.gate, self.up = (
+            ColumnParallelLinear(layer.weight, ranks, bounds, input_is_copied=True)
+            for layer in (whole.gate, whole.up)
+        )
+        self.down = RowParallelLinear(whole.down.weight, ranks, bounds)
+        # END SOLUTION
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, hidden_size), whole -> the same shape, whole."""
+        # BEGIN SOLUTION 4.5
+        return super().forward(CopyToRanks.apply(x, self.ranks))
+        # END SOLUTION
+
+
+def parallelize(model: Llama, ranks: Communicator) -> Llama:
+    """Replace, in place, what can be divided by this rank's part of it; norms stay whole.
+
+    Attention is divided by heads, as `chunk_bounds(num_heads, size)`: query, key and value by
+    columns, output by rows. The MLP by its inner width: gate and up by columns, down by rows. The
+    embedding and the head by the vocabulary; the head's output is this rank's columns of the logits.
+    Two all-reduces forward and two backward a block. Tied embeddings stay tied: one parameter.
+    Raises ValueError where there are fewer heads than ranks. Returns the model.
+    """
+    # BEGIN SOLUTION 4.5
+    config = model.config
+    if config.num_heads < ranks.size:
+        raise ValueError(f"{config.num_heads} heads can't be divided among {ranks.size} ranks")
+    tied = model.head.weight is model.embedding.weight
+    for block in model.blocks:
+        block.attention = ParallelAttention(block.attention, ranks)
+        block.ffn = ParallelSwiGLU(block.ffn, ranks)
+    vocabulary = chunk_bounds(config.vocab_size, ranks.size)[ranks.rank]
+    head = model.head.weight
+    model.embedding = VocabParallelEmbedding(model.embedding.weight, ranks)
+    model.head = ColumnParallelLinear(head, ranks, vocabulary)
+    if tied:
+        model.head.weight = model.embedding.weight
+    return model
     # END SOLUTION
