@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import pydoc_data.topics
 from pathlib import Path
 
 import drivers_bpe as drivers
 import numpy as np
-import pydoc_data.topics
 import regex
 from bpe_cases import (
     TRICKY,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+import pydoc_data.topics
 import runpy
 import tempfile
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-import pydoc_data.topics
 import regex
 import tokenizers
 from peers_bpe import recount
@@ -72,14 +72,14 @@ def expected_counts(texts: list[str], special: list[str]) -> list[list[Any]]:
 def trained_parts(texts: list[str], vocab_size: int, special: list[str]) -> Parts:
     """What `train_bpe` must give, bytes in hexadecimal."""
     counts = {bytes.fromhex(word): amount for word, amount in expected_counts(texts, special)}
-    vocabulary = [bytes([byte]) for byte in range(256)]
-    merges = []
-    for left, right in recount(counts, vocab_size - 256 - len(special)):
-        merges.append([vocabulary[left].hex(), vocabulary[right].hex()])
-        vocabulary.append(vocabulary[left] + vocabulary[right])
-    ids = {name: len(vocabulary) + place for place, name in enumerate(special)}
-    vocabulary += [name.encode() for name in special]
-    return {"vocabulary": [token.hex() for token in vocabulary], "merges": merges, "special": ids}
+    tokens = [f"{byte:02x}" for byte in range(256)]
+    pairs = []
+    for one, other in recount(counts, vocab_size - len(tokens) - len(special)):
+        pairs.append([tokens[one], tokens[other]])
+        tokens.append("".join(pairs[-1]))
+    ids = dict(zip(special, range(len(tokens), len(tokens) + len(special)), strict=True))
+    tokens += [name.encode().hex() for name in special]
+    return {"vocabulary": tokens, "merges": pairs, "special": ids}
 
 
 @functools.lru_cache(maxsize=1)
@@ -119,7 +119,7 @@ def expected_ids(parts: Parts, text: str) -> list[int]:
         tokens = [token for byte in word.encode() if (token := f"{byte:02x}") in ids]
         while True:
             pairs = [(ranks.get(pair, len(ranks)), place)
-                     for place, pair in enumerate(zip(tokens, tokens[1:], strict=False))]  # fmt: skip
+                     for place, pair in enumerate(pairwise(tokens))]  # fmt: skip
             rank, place = min(pairs, default=(len(ranks), 0))
             if rank == len(ranks):
                 break

@@ -7,6 +7,7 @@ merging is compared.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,7 +15,7 @@ import numpy as np
 def unpacked_words(data: np.ndarray, ends: np.ndarray, amounts: np.ndarray) -> dict[bytes, int]:
     """Words and how often each occurs. data: uint8, all words in a row; ends: where each ends."""
     raw, starts = data.tobytes(), [0, *ends.tolist()]
-    spans = zip(starts, starts[1:], amounts.tolist(), strict=False)
+    spans = zip(starts[:-1], starts[1:], amounts.tolist(), strict=True)
     return {raw[start:end]: amount for start, end, amount in spans}
 
 
@@ -27,22 +28,22 @@ def recounted_merges(
 
 def recount(counts: dict[bytes, int], count: int) -> list[tuple[int, int]]:
     """`learn_merges` of task 3.1, with every pair of every word counted for every merge."""
-    words = [(list(word), amount) for word, amount in counts.items()]
-    merges: list[tuple[int, int]] = []
-    while len(merges) < count:
-        pairs: Counter[tuple[int, int]] = Counter()
-        for ids, amount in words:
-            for pair in zip(ids, ids[1:], strict=False):
-                pairs[pair] += amount
-        if not pairs:
+    words = [(list(word), times) for word, times in counts.items()]
+    learned: list[tuple[int, int]] = []
+    while len(learned) < count:
+        seen: Counter[tuple[int, int]] = Counter()
+        for ids, times in words:
+            for neighbours in pairwise(ids):
+                seen[neighbours] += times
+        if not seen:
             break
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        made = 256 + len(merges)
-        merges.append(best)
+        most = max(seen.values())
+        best = min(pair for pair, times in seen.items() if times == most)
         for ids, _ in words:
-            place = 0
-            while place < len(ids) - 1:
-                if (ids[place], ids[place + 1]) == best:
-                    ids[place : place + 2] = [made]
-                place += 1
-    return merges
+            at = 0
+            while at < len(ids) - 1:
+                if (ids[at], ids[at + 1]) == best:
+                    ids[at : at + 2] = [256 + len(learned)]
+                at += 1
+        learned.append(best)
+    return learned

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pydoc_data.topics
+
 import drivers_bpe as drivers
 import numpy as np
 import peers_bpe as peers
-import pydoc_data.topics
 from bpe_cases import (
     TRICKY,
     check_merges,

@@ -231,7 +231,7 @@ def test_a_full_disk_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> N
     use(monkeypatch, weights(index))
     usage = SimpleNamespace(free=2_000_000)
     monkeypatch.setattr(data.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(data.DataError, match="disk of .* is full; free 3 MB"):
+    with pytest.raises(data.DataError, match=r"disk of .* is full; free 3 MB"):
         data.fetch("tiny")
 
 

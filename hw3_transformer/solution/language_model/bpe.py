@@ -13,6 +13,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import regex
 
@@ -110,7 +111,7 @@ def learn_merges(words: Mapping[bytes, int], count: int) -> list[tuple[int, int]
     pair_counts: defaultdict[tuple[int, int], int] = defaultdict(int)
     holders: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     for place, (sequence, amount) in enumerate(zip(sequences, amounts, strict=True)):
-        for pair in zip(sequence, sequence[1:]):
+        for pair in pairwise(sequence):
             pair_counts[pair] += amount
             holders[pair].add(place)
     # Counts of pairs that are in the heap only fall, so an entry promises too much, never too
@@ -136,9 +137,9 @@ def learn_merges(words: Mapping[bytes, int], count: int) -> list[tuple[int, int]
             if len(after) == len(before):
                 continue  # an earlier merge took this word's occurrences
             sequences[place] = after
-            for pair in zip(before, before[1:]):
+            for pair in pairwise(before):
                 changed[pair] -= amount
-            for pair in zip(after, after[1:]):
+            for pair in pairwise(after):
                 changed[pair] += amount
                 if made in pair:
                     holders[pair].add(place)
