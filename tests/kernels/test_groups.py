@@ -148,7 +148,7 @@ def test_copies_in_flight_arrive_at_the_wait(device):
 def test_a_missing_wait_is_an_uninitialised_read(device):
     rows = np.ones((2, 32, 4), np.float32)
     run(device, "launch_reverse_rows", rows, "out", 2, 0, shape=rows.shape, dtype=np.float32,
-        expect="nobody has written")  # fmt: skip
+        expect="has not arrived")  # fmt: skip
 
 
 def test_the_end_of_a_short_copy_is_zeros(device):
