@@ -58,8 +58,7 @@ def test_pairs_of_bands(student, rng):
 @weight(0.75)
 def test_copies_chains_and_empty_texts(student, rng):
     """Copies of a page cost a candidate each; chains are followed; empty texts are copies."""
-    page = near_duplicates(rng, 1, 0)[0]
-    chain = [page.split()[20:]]
+    page, chain = near_duplicates(rng, 1, 0)[0], [near_duplicates(rng, 1, 0)[0].split()]
     for _ in range(30):
         chain.append(changed(rng, chain[-1], 0.03))
     others = near_duplicates(rng, 60, 20)

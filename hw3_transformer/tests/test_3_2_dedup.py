@@ -73,7 +73,7 @@ def test_bands_are_as_selective_as_the_recall_allows(student, rng):
     """collision_probability is 1 - (1 - s^r)^b, and choose_bands takes the most rows it may."""
     cases = [(128, 0.8, 0.99), (128, 0.7, 0.99), (64, 0.5, 0.9), (16, 0.95, 0.5), (1, 0.5, 0.4)]
     cases += [
-        (int(rng.integers(8, 300)), float(rng.uniform(0.3, 0.95)), float(rng.uniform(0.5, 0.99)))
+        (int(rng.integers(40, 300)), float(rng.uniform(0.3, 0.95)), float(rng.uniform(0.5, 0.99)))
         for _ in range(20)
     ]
     got = student.run(drivers.bands, cases=[*cases, (2, 0.1, 0.9)])
