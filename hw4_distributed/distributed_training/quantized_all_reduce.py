@@ -1,8 +1,71 @@
-"""Task 4.9."""
+"""Task 4.9: an all-reduce whose messages are int8 (Alistarh et al., 2017, "QSGD", for the idea)."""
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 
-def placeholder() -> None:
-    """To be written."""
-    raise NotImplementedError("task 4.9: placeholder")
+from distributed_training.communicator import Communicator
+from distributed_training.data_parallel import Bucket
+from distributed_training.partition import chunk_bounds
+
+GROUP = 256
+
+
+def quantize(values: Tensor, generator: torch.Generator, group: int = GROUP) -> tuple[Tensor, Tensor]:
+    """int8 numbers and a float32 scale for each `group` of elements, rounded at random.
+
+    values: one-dimensional, finite. The scale of a group is its largest magnitude over 127, and
+    value / scale is rounded up with the probability of its fraction, down otherwise: the mean of
+    what comes back is the value. A group of zeros has scale 0. The last group may be short. Returns
+    (n,) int8 and (⌈n / group⌉,) float32.
+    """
+    raise NotImplementedError("task 4.9: quantize")
+
+
+def dequantize(numbers: Tensor, scales: Tensor, group: int = GROUP) -> Tensor:
+    """(n,) float32 from what `quantize` gives."""
+    raise NotImplementedError("task 4.9: dequantize")
+
+
+def int8_all_reduce(
+    ranks: Communicator, tensor: Tensor, generator: torch.Generator, average: bool = False
+) -> None:
+    """Replace `tensor` by an unbiased estimate of the sum over ranks, or of the mean.
+
+    Each rank sends every other its chunk of `chunk_bounds`, quantised; sums what it got in float32,
+    in the order of ranks; quantises the sum and sends it to all. So every element is rounded twice,
+    not once a step, and all ranks end with the same bits (the owner of a chunk takes its own
+    quantised sum too). Messages: int8 numbers and float32 scales, nothing else.
+    """
+    raise NotImplementedError("task 4.9: int8_all_reduce")
+
+
+def _exchange(
+    ranks: Communicator, outgoing: dict[int, tuple[Tensor, Tensor]],
+    incoming: dict[int, tuple[int, int]],
+) -> dict[int, tuple[Tensor, Tensor]]:  # fmt: skip
+    """Given: send each rank its numbers and scales, receive chunks of the given bounds."""
+    work = [ranks.isend(part, rank) for rank, both in outgoing.items() for part in both]
+    received = {}
+    for rank, (start, stop) in incoming.items():
+        count = stop - start
+        received[rank] = (torch.empty(count, dtype=torch.int8), torch.empty(-(-count // GROUP)))
+        work += [ranks.irecv(part, rank) for part in received[rank]]
+    for each in work:
+        each.wait()
+    return received
+
+
+class Int8Reducer:
+    """A `Reducer` by `int8_all_reduce`; each rank rounds with random numbers of its own."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.generator: torch.Generator | None = None
+
+    def __call__(self, ranks: Communicator, bucket: Bucket) -> None:
+        """Replace `bucket.flat` by an estimate of the mean."""
+        if self.generator is None:
+            self.generator = torch.Generator().manual_seed(self.seed * 65_537 + ranks.rank)
+        int8_all_reduce(ranks, bucket.flat, self.generator, average=True)

@@ -1,8 +1,56 @@
-"""Task 4.7."""
+"""Task 4.7: the largest gradients only, and the rest remembered (Aji and Heafield, 2017)."""
 
 from __future__ import annotations
 
+from typing import Any
 
-def placeholder() -> None:
-    """To be written."""
-    raise NotImplementedError("task 4.7: placeholder")
+import torch
+from torch import Tensor
+
+from distributed_training.communicator import Communicator
+from distributed_training.data_parallel import Bucket
+
+
+def largest(values: Tensor, count: int) -> Tensor:
+    """Places of the `count` elements of largest magnitude, in rising order: (count,) int32.
+
+    values: one-dimensional. Of equal magnitudes the one at the lower place counts as larger, so that
+    every machine picks the same. All places where there are `count` elements or fewer.
+    """
+    raise NotImplementedError("task 4.7: largest")
+
+
+class TopKReducer:
+    """A `Reducer`: each rank sends `fraction` of its elements, the mean is of what was sent.
+
+    Error feedback: what a rank did not send is added to its next gradient (Stich et al., 2018). A
+    bucket's message is places (int32) and values (the bucket's type) of k = max(1, ⌈fraction · n⌉)
+    elements, sent round the ring so that every rank gets every other's. With fraction 1 the result
+    is the dense mean. The sum over ranks is made in the order of ranks, so all end with the same
+    bits.
+    """
+
+    def __init__(self, fraction: float, error_feedback: bool = True) -> None:
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(f"fraction {fraction} is not in (0, 1]")
+        self.fraction, self.error_feedback = fraction, error_feedback
+        self.residuals: dict[int, Tensor] = {}
+
+    def __call__(self, ranks: Communicator, bucket: Bucket) -> None:
+        """Replace `bucket.flat` by the mean of what the ranks sent."""
+        raise NotImplementedError("task 4.7: TopKReducer.__call__")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The residuals by bucket: a run that resumes without them loses what was never sent."""
+        return {"residuals": {index: r.clone() for index, r in self.residuals.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over residuals of `state_dict`."""
+        self.residuals = {index: r.clone() for index, r in state["residuals"].items()}
+
+
+def _round_the_ring(
+    ranks: Communicator, places: Tensor, values: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Every rank's places and values, in the order of ranks; size − 1 steps of two messages."""
+    raise NotImplementedError("task 4.7: _round_the_ring")
