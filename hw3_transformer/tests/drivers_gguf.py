@@ -36,6 +36,9 @@ def load(
     options = {} if dtype is None else {"dtype": getattr(torch, dtype)}
     with _file(file) as path:
         model = load_gguf(Path(path) if as_path else path, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.0)  # as an optimizer would: a parameter that lies in the file crashes
     reply = {
         "config": asdict(model.config),
         "training": model.training,
