@@ -54,6 +54,13 @@ def test_logits_equal_another_implementation(student, rng):
         assert_close(got["last"], expected["logits"][:, -1], **CLOSE,
                      name=f"logits of hidden[:, -1], {text}")  # fmt: skip
         assert_close(got["forward"], expected["logits"], **CLOSE, name=f"model(ids), {text}")
+        # A shift would cancel in every score: positions with gaps show whether they are used.
+        call = {"ids": ids, "positions": np.cumsum(rng.integers(1, 6, ids.shape), axis=1)}
+        got = student.run(drivers.logits, sizes=sizes.fields(), weights=weights, dtype="float64",
+                          **call)  # fmt: skip
+        assert_close(got, expected_answer(weights, sizes, call)["logits"], **CLOSE,
+                     name=f"logits at positions with gaps, {text}",
+                     hint="positions, where given, go to rope_tables")  # fmt: skip
 
 
 @number("3.5")
