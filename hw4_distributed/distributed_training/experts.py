@@ -1,8 +1,78 @@
-"""Task 4.10."""
+"""Task 4.10: a mixture of experts, the experts divided among the ranks (Lepikhin et al., 2021)."""
 
 from __future__ import annotations
 
+from typing import Any
 
-def placeholder() -> None:
-    """To be written."""
-    raise NotImplementedError("task 4.10: placeholder")
+import torch
+from torch import Tensor, nn
+
+from distributed_training.collectives import all_to_all
+from distributed_training.communicator import Communicator
+from distributed_training.model import SwiGLU
+from distributed_training.partition import chunk_bounds
+
+
+class Exchange(torch.autograd.Function):
+    """Rows to the ranks that want them; backward sends the gradients the way back."""
+
+    @staticmethod
+    def forward(
+        context: Any, rows: Tensor, outgoing: list[int], incoming: list[int], ranks: Communicator
+    ) -> Tensor:
+        """rows: (Σ outgoing, width), those for rank 0 first -> (Σ incoming, width), by sender."""
+        raise NotImplementedError("task 4.10: Exchange.forward")
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        """As forward, with the two counts exchanged."""
+        raise NotImplementedError("task 4.10: Exchange.backward")
+
+
+def route(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The top_k experts of each token, and their weights: a softmax over those chosen.
+
+    logits: (tokens, experts). Of equal logits the lower expert comes first. Returns (tokens, top_k)
+    int64 and (tokens, top_k) in the type of logits, differentiable.
+    """
+    raise NotImplementedError("task 4.10: route")
+
+
+class MixtureOfExperts(nn.Module):
+    """A SwiGLU for each expert, of which this rank has `chunk_bounds(experts, size)[rank]`.
+
+    router: (experts, hidden_size), the same on every rank; the caller averages its gradient over
+    ranks like any other's. Each rank routes its own tokens; a token goes once to every rank that has
+    at least one of its experts' places: one row for each (token, expert), no more and no fewer, and
+    nothing is dropped. Rows to the own rank are not sent.
+    """
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, experts: int, top_k: int,
+        ranks: Communicator,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.ranks, self.top_k, self.count = ranks, top_k, experts
+        self.bounds = chunk_bounds(experts, ranks.size)
+        self.start, self.stop = self.bounds[ranks.rank]
+        self.router = nn.Parameter(torch.empty(experts, hidden_size))
+        self.experts = nn.ModuleDict(
+            {str(e): SwiGLU(hidden_size, intermediate_size) for e in range(self.start, self.stop)}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, hidden_size) -> the same shape: each token's experts, weighted and summed."""
+        raise NotImplementedError("task 4.10: MixtureOfExperts.forward")
+
+    def _apply_experts(self, rows: Tensor, counts: Tensor) -> Tensor:
+        """Each row through its expert. rows: by sender, then by expert; counts: (size, mine)."""
+        raise NotImplementedError("task 4.10: MixtureOfExperts._apply_experts")
+
+
+def balance_loss(logits: Tensor, chosen: Tensor) -> Tensor:
+    """experts · Σ f_e · p_e of this rank's tokens (Fedus et al., 2022): 1 where all is even.
+
+    f_e: the share of (token, place) pairs that went to e; p_e: the mean router probability of e.
+    The gradient flows through p alone.
+    """
+    raise NotImplementedError("task 4.10: balance_loss")

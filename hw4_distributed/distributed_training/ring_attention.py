@@ -1,8 +1,63 @@
-"""Task 4.10."""
+"""Task 4.10: attention over a sequence that is divided among the ranks (Liu et al., 2023)."""
 
 from __future__ import annotations
 
+from typing import Any
 
-def placeholder() -> None:
-    """To be written."""
-    raise NotImplementedError("task 4.10: placeholder")
+import torch
+from torch import Tensor
+
+from distributed_training.communicator import Communicator
+
+
+def _pass_on(ranks: Communicator, tensors: list[Tensor]) -> list[Tensor]:
+    """Given: send these to the next rank; the previous rank's, of the same shapes."""
+    following, previous = (ranks.rank + 1) % ranks.size, (ranks.rank - 1) % ranks.size
+    received = [torch.empty_like(tensor) for tensor in tensors]
+    work = [ranks.isend(tensor, following) for tensor in tensors]
+    work += [ranks.irecv(tensor, previous) for tensor in received]
+    for each in work:
+        each.wait()
+    return received
+
+
+def _allowed(queries: int, keys: int, rank: int, source: int, device: torch.device) -> Tensor | None:
+    """Given: what queries of chunk `rank` may see of chunk `source`; None for all of it.
+
+    Chunks are equally long and in the order of ranks, so an earlier chunk may be seen whole, the
+    own one up to the diagonal, and a later one not at all (which the caller leaves out).
+    """
+    if source < rank:
+        return None
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril()
+
+
+class _RingAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, query: Tensor, key: Tensor, value: Tensor, ranks: Communicator, causal: bool
+    ) -> Tensor:
+        raise NotImplementedError("task 4.10: _RingAttention.forward")
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError("task 4.10: _RingAttention.backward")
+
+
+def _masked(scores: Tensor, rank: int, source: int) -> Tensor:
+    """Given: −inf where a query may not see a key."""
+    allowed = _allowed(*scores.shape[-2:], rank, source, scores.device)
+    return scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
+
+
+def ring_attention(
+    query: Tensor, key: Tensor, value: Tensor, ranks: Communicator, causal: bool = True
+) -> Tensor:
+    """Attention of this rank's queries over the keys and values of all ranks.
+
+    query, key, value: (batch, heads, time / size, head_dim), rank r's chunk r of the sequence, of
+    the same shape on all ranks. Keys and values go once round the ring, so a rank holds its own and
+    one visiting chunk; in backward they go round again, with their gradients. Chunks that causality
+    hides altogether are passed on and not computed. Returns query's shape; differentiable.
+    """
+    return _RingAttention.apply(query, key, value, ranks, causal)
