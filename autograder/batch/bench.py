@@ -57,6 +57,7 @@ def run_benchmarks(only: str, work: Path, on_row: Callable[[Row], None]) -> list
         bench_hw2_gpu,
         bench_hw3,
         bench_hw3_data,
+        bench_hw3_finetune,
     )
 
     functions = dict.fromkeys(f for name, f in BENCHMARKS.items() if only in name)

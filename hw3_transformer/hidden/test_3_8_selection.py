@@ -9,8 +9,8 @@ from lora_cases import SMALL, random_adapter
 from selection_cases import (
     CHOSEN,
     POOL,
+    drops_of,
     flat_gradient,
-    loss_after,
     random_pool,
     selection_base,
     unit,
@@ -135,11 +135,8 @@ def test_a_tenth_of_the_pool_is_worth_all_of_it_on_five_pools(student, rng):
             f"pool {place}: {CHOSEN} different examples were to be chosen"
         )
         assert picked.min() >= 0 and picked.max() < POOL, "an index outside the pool"
-        before = loss_after(pool.ids, pool.targets, pool.held_out, place, steps=0)
-        sets = (np.arange(POOL), picked, rng.permutation(POOL)[:CHOSEN])
-        full, mine, lot = (
-            before - loss_after(pool.ids[s], pool.targets[s], pool.held_out, place) for s in sets
-        )
+        _, full, mine, *lots = drops_of(pool, picked, rng, place)
+        lot = float(np.mean(lots))
         assert full > 0, "the whole pool teaches nothing"
         assert mine > lot, (
             f"pool {place}: the selection's drop is {mine:.3f} nats, that of a random tenth {lot:.3f}"

@@ -87,7 +87,7 @@ def random_pool(rng: np.random.Generator) -> Pool:
 
 def loss_after(
     ids: np.ndarray, targets: np.ndarray, held_out: np.ndarray, seed: int, steps: int = 20,
-    rows: int = 12, rate: float = 1e-3,
+    rows: int = 8, rate: float = 1e-3,
 ) -> float:  # fmt: skip
     """Held-out loss after `steps` batches of these examples, all weights trained, by the oracle."""
     sizes, weights, _ = selection_base()
@@ -111,6 +111,19 @@ def loss_after(
     with torch.no_grad():
         logits = reference_logits(tuned, sizes, judged[:, :-1])
         return float(F.cross_entropy(logits.flatten(0, 1), judged[:, 1:].flatten()))
+
+
+def drops_of(
+    pool: Pool, picked: np.ndarray, rng: np.random.Generator, seed: int, draws: int = 3
+) -> list[float]:
+    """Loss before; then how far it falls by the whole pool, by `picked`, by each random tenth."""
+    before = loss_after(pool.ids, pool.targets, pool.held_out, seed, steps=0)
+    lots = [rng.permutation(POOL)[:CHOSEN] for _ in range(draws)]
+    sets = [np.arange(POOL), picked, *lots]
+    return [before] + [
+        before - loss_after(pool.ids[some], pool.targets[some], pool.held_out, seed)
+        for some in sets
+    ]
 
 
 def flat_gradient(
