@@ -74,7 +74,7 @@ def _spans(path: Path, split: str) -> Iterator[tuple[int, int]]:
 
 
 def _standard_texts(folder: Path) -> list[Path]:
-    """The texts of Python's help(), one file each, so that there is something without a download."""
+    """The texts of Python's help(), one file each: something to read without a download."""
     from pydoc_data import topics
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _write(
 @click.argument("sources", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--split", type=click.Choice(["files", "paragraphs", "lines"]), default="files",
               show_default=True, help="What a document is.")  # fmt: skip
-@click.option("--vocab-size", default=1024, show_default=True, help="Of a BPE learned from the text.")
+@click.option("--vocab-size", default=1024, show_default=True, help="Of a BPE learned here.")
 @click.option("--gguf", type=click.Path(exists=True, path_type=Path), help="Its tokenizer instead.")
 @click.option("--bytes", "as_bytes", is_flag=True, help="Bytes instead of your tokenizer.")
 @click.option("--row-length", default=256, show_default=True, help="Tokens in a row.")
@@ -165,7 +165,8 @@ def main(
     elif gguf:
         tokenizer = stream_tokenizer.of_gguf(gguf)
     else:  # from what is trained on only
-        tokenizer = stream_tokenizer.trained((documents[int(i)] for i in parts["train"]), vocab_size)
+        learned_from = (documents[int(i)] for i in parts["train"])
+        tokenizer = stream_tokenizer.trained(learned_from, vocab_size)
     summary: dict[str, object] = {
         "documents": len(documents), "kept": len(kept), "vocab_size": tokenizer.vocab_size,
         "candidates": 0 if found is None else len(found.candidates),

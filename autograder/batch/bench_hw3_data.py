@@ -87,7 +87,8 @@ def corpus_memory(work: Path) -> Iterator[Row]:
         yield Row(name, None, "x", "lower", note="needs Linux's /proc")
         return
     small, large = peaks[SMALL_MB], peaks[LARGE_MB]
-    about = f"{size[LARGE_MB] / 1e9:.2f} GB read with {large / MB:.0f} MB, {SMALL_MB} MB with {small / MB:.0f}"
+    about = f"{size[LARGE_MB] / 1e9:.2f} GB read with {large / MB:.0f} MB, "
+    about += f"{SMALL_MB} MB with {small / MB:.0f}"
     yield Row(name, large / small, "x", "lower", f"a corpus of {SMALL_MB} MB", 1.5, about)
     yield Row(growth, max(large - small, 0) / MB, "MB", "lower", f"a corpus of {SMALL_MB} MB", 64)
     rate = (size[LARGE_MB] - size[SMALL_MB]) / MB / (seconds[LARGE_MB] - seconds[SMALL_MB])

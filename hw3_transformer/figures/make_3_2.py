@@ -101,7 +101,8 @@ def dedup_figure() -> None:
              title="1 − (1 − s^rows)^bands; points: 300 pairs each")  # fmt: skip
     every, chosen = pair_counts()
     middle = (np.arange(20) + 0.5) / 20
-    right.bar(middle, np.maximum(every, 0.4), 0.044, color=PALE[LINE], edgecolor=LINE, label="all pairs")
+    right.bar(middle, np.maximum(every, 0.4), 0.044, color=PALE[LINE], edgecolor=LINE,
+              label="all pairs")  # fmt: skip
     right.bar(middle, np.maximum(chosen, 0.4), 0.026, color=BLUE, label="candidates, 21 bands of 6")
     right.axvline(0.8, color=SOFT, linewidth=0.8, linestyle=":")
     right.set(yscale="log", ylim=(0.5, None), xlabel="Jaccard similarity",
@@ -162,7 +163,7 @@ def stream_figure() -> None:
 
     order = stream.Permutation(22, seed=1, epoch=0)(np.arange(22))
     figure, axes = canvas(8, 2.75)
-    heading(axes, 0.2, 0.2, "22 samples, batch size 6, seed 1, epoch 0: the order, whoever reads it")
+    heading(axes, 0.2, 0.2, "22 samples, batch size 6, seed 1, epoch 0: one order, whoever reads")
     colours = (BLUE, ORANGE, GREEN)
     for line, (ranks, upto) in enumerate(((1, 22), (2, 22), (3, 22))):
         y = 0.62 + 0.5 * line
@@ -170,8 +171,8 @@ def stream_figure() -> None:
         for t in range(upto):
             step, place = divmod(t, 6)
             size = min(6, 22 - 6 * step)
-            owner = next(r for r in range(ranks)
-                         if place < sum(size // ranks + (q < size % ranks) for q in range(r + 1)))  # fmt: skip
+            shares = np.cumsum([size // ranks + (r < size % ranks) for r in range(ranks)])
+            owner = int(np.searchsorted(shares, place, side="right"))
             cell(axes, 0.95 + 0.29 * t + 0.14 * step, y, str(order[t]), colours[owner], width=0.29,
                  height=0.28, size=8)  # fmt: skip
     for step in range(4):

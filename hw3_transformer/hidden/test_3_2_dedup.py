@@ -30,8 +30,9 @@ def test_shingles_of_odd_texts(student, rng):
 def test_pairs_of_bands(student, rng):
     """candidate_pairs: any band counts, spare columns do not, each pair once and in order."""
     cases = []
-    for count, columns, bands, rows in [(40, 12, 4, 3), (30, 13, 4, 3), (25, 6, 6, 1), (12, 5, 1, 5),
-                                        (1, 4, 2, 2), (0, 4, 2, 2), (300, 16, 5, 3)]:  # fmt: skip
+    sizes = [(40, 12, 4, 3), (30, 13, 4, 3), (25, 6, 6, 1), (12, 5, 1, 5), (1, 4, 2, 2),
+             (0, 4, 2, 2), (300, 16, 5, 3)]  # fmt: skip
+    for count, columns, bands, rows in sizes:
         cases.append([rng.integers(0, 3, (count, columns)).astype(np.uint32), bands, rows])
     swapped = np.array([[1, 2, 3, 4], [2, 1, 4, 3], [3, 4, 1, 2], [1, 2, 9, 9]], np.uint32)
     cases.append([swapped, 2, 2])

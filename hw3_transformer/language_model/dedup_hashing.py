@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,8 +31,11 @@ def mix64(x: np.ndarray) -> np.ndarray:
 
 def word_values(words: Sequence[str]) -> np.ndarray:
     """(n,) uint64, one number for each word, the same for the same word everywhere."""
-    known: dict[str, int] = {}
-    for word in set(words):
-        digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        known[word] = int.from_bytes(digest, "little")
-    return np.fromiter((known[word] for word in words), np.uint64, len(words))
+    return np.fromiter(map(_word_value, words), np.uint64, len(words))
+
+
+@lru_cache(maxsize=1 << 18)
+def _word_value(word: str) -> int:
+    """BLAKE2b of a word's UTF-8, 64 bits of it; common words are looked up."""
+    digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

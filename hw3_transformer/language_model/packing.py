@@ -51,7 +51,7 @@ class Packer:
         raise NotImplementedError("task 3.2: Packer.add")
 
     def flush(self) -> list[Row]:
-        """The rows of all that still waits; the packer is empty afterwards and can be used again."""
+        """The rows of all that still waits; the packer is empty then, and can be used again."""
         raise NotImplementedError("task 3.2: Packer.flush")
 
     def _next_row(self) -> Row:

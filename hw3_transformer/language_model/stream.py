@@ -124,7 +124,7 @@ class TokenStream:
         raise NotImplementedError("task 3.2: TokenStream.steps_per_epoch")
 
     def indices(self, epoch: int, step: int) -> np.ndarray:
-        """(n,) int64, the samples of this rank at that step; IndexError if there is no such step."""
+        """(n,) int64, this rank's samples of that step; IndexError if there is no such step."""
         raise NotImplementedError("task 3.2: TokenStream.indices")
 
     def __iter__(self) -> TokenStream:

@@ -139,7 +139,8 @@ class CorpusWriter:
             ids = np.asarray(document, dtype=np.int64)
             if ids.size and not (0 <= ids.min() and ids.max() < self.manifest.vocab_size):
                 wrong = ids[(ids < 0) | (ids >= self.manifest.vocab_size)][0]
-                raise ValueError(f"token {wrong} is not in a vocabulary of {self.manifest.vocab_size}")
+                size = self.manifest.vocab_size
+                raise ValueError(f"token {wrong} is not in a vocabulary of {size}")
             self._files["tokens"].write(ids.astype(self.manifest.dtype))
             self._counts["tokens"] += ids.size
             self._counts["documents"] += 1

@@ -29,7 +29,7 @@ class ByteTokenizer:
 
 @dataclass(frozen=True)
 class CorpusTokenizer:
-    """A tokenizer with `encode` and `decode`, how many ids it has, and the one that ends a document.
+    """A tokenizer with `encode` and `decode`, its number of ids, and the id that ends a document.
 
     description: what `load_tokenizer` needs to make it again, plain values.
     """

@@ -244,9 +244,8 @@ def pack(
             "hint: when more than `window` wait, rows must leave, full or not"
         )
     ledger.take(session.call("flush"))
-    assert not ledger.waiting, (
-        f"{len(ledger.waiting)} pieces were lost, one of length {len(min(ledger.waiting.values(), key=len))}"
-    )
+    shortest = min(map(len, ledger.waiting.values()), default=0)
+    assert not ledger.waiting, f"{len(ledger.waiting)} pieces were lost, one of length {shortest}"
     return ledger
 
 

@@ -126,7 +126,7 @@ def test_candidates_hold_the_similar_pairs_and_little_else(student, rng, figure)
 @number("3.2")
 @weight(0.75)
 def test_the_first_of_each_cluster_is_kept(student, rng):
-    """deduplicate confirms candidates exactly, links chains, and keeps the first of each cluster."""
+    """deduplicate confirms candidates, links chains, and keeps the first of each cluster."""
     # At recall 0.9999999 the threshold's bands miss a pair with a probability of 1e-7, and pairs
     # more similar than the threshold far less often; some 100 pairs are above it.
     threshold = 0.6

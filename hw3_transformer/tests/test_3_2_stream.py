@@ -28,7 +28,7 @@ def test_the_order_is_random_and_takes_no_memory(student, rng):
     got = student.run(drivers.permuted, cases=[[n, seed, 3, None] for n in sizes])
     for n, order in zip(sizes, got, strict=True):
         assert_equal(np.sort(order), np.arange(n), name=f"the sorted order of {n}",
-                     hint="each index once: a result outside of range(size) goes in again")  # fmt: skip
+                     hint="each once: a result outside of range(size) goes in again")  # fmt: skip
     again, epoch, other, mixed = student.run(
         drivers.permuted,
         cases=[[4096, seed, 3, None], [4096, seed, 4, None], [4096, seed + 1, 3, None],

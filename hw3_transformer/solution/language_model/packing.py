@@ -69,7 +69,7 @@ class Packer:
         # END SOLUTION
 
     def flush(self) -> list[Row]:
-        """The rows of all that still waits; the packer is empty afterwards and can be used again."""
+        """The rows of all that still waits; the packer is empty then, and can be used again."""
         # BEGIN SOLUTION 3.2
         rows = []
         while self._waiting:

@@ -106,9 +106,8 @@ class Corpus:
                 if not path.is_file():
                     raise CorpusError(f"{path} is missing")
                 if path.stat().st_size != entry.size:
-                    raise CorpusError(
-                        f"{path} has {path.stat().st_size} bytes, but the manifest says {entry.size}"
-                    )
+                    size = path.stat().st_size
+                    raise CorpusError(f"{path} has {size} bytes, in the manifest {entry.size}")
         samples = [shard.samples for shard in self.manifest.shards]
         self._ends = np.cumsum(samples, dtype=np.int64)
         self._maps: dict[int, list[np.ndarray]] = {}  # in the order of use
@@ -158,7 +157,7 @@ class Corpus:
                     while piece := file.read(1 << 20):
                         checksum = zlib.crc32(piece, checksum)
                 if checksum != entry.checksum:
-                    raise CorpusError(f"{self.folder / entry.name} was changed: its checksum differs")
+                    raise CorpusError(f"{self.folder / entry.name} has another checksum")
                 yield entry.name
         # END SOLUTION
 
@@ -225,7 +224,7 @@ class TokenStream:
         # END SOLUTION
 
     def indices(self, epoch: int, step: int) -> np.ndarray:
-        """(n,) int64, the samples of this rank at that step; IndexError if there is no such step."""
+        """(n,) int64, this rank's samples of that step; IndexError if there is no such step."""
         # BEGIN SOLUTION 3.2
         if not 0 <= step < self.steps_per_epoch:
             raise IndexError(f"an epoch has {self.steps_per_epoch} steps, there is no step {step}")
@@ -275,6 +274,6 @@ class TokenStream:
         mine = self.state_dict()
         for key in ("batch_size", "corpus"):
             if state[key] != mine[key]:
-                raise ValueError(f"{key} was {state[key]} when the state was taken, now {mine[key]}")
+                raise ValueError(f"{key} was {state[key]} in the state, it is {mine[key]} now")
         self.seed, self.epoch, self.step = state["seed"], state["epoch"], state["step"]
         # END SOLUTION
