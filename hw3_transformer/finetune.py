@@ -218,7 +218,7 @@ def peak_gigabytes() -> float:
 @click.option("--pool", default=400, show_default=True, help="Examples to train on.")
 @click.option("--select", default=0, help="Train on so many of the pool, chosen by gradients.")
 @click.option("--held-out", default=100, show_default=True, help="Examples to judge by.")
-@click.option("--rate", type=float, help="1e-3 for adapters, 2e-5 for --full by default.")
+@click.option("--rate", type=float, help="5e-4 for adapters, 2e-5 for --full by default.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs/finetune"), show_default=True
@@ -243,7 +243,7 @@ def main(**options: Any) -> None:
     click.echo(f"{trainable:,} of {total:,} weights are trained: {trainable / total:.2%}")
     before, right = judge(model, held_out, options["rows"])
     log.write(step=0, held_out=before, accuracy=right)
-    rate = options["rate"] or (2e-5 if options["full"] else 1e-3)
+    rate = options["rate"] or (2e-5 if options["full"] else 5e-4)
     train(model, pool, options["steps"], options["rows"], rate, options["seed"], log)
     after, right_after = judge(model, held_out, options["rows"])
     log.write(step=options["steps"], held_out=after, accuracy=right_after, trainable=trainable,

@@ -19,6 +19,8 @@ from tiny_model import random_weights
 
 from autograder.testing import Measure, assert_close, assert_equal
 
+ASKED = 1.2
+
 
 def _examples(rng, count):
     ids = [rng.integers(0, SMALL.vocab_size, int(rng.integers(4, 9))) for _ in range(count)]
@@ -128,27 +130,33 @@ def test_a_tenth_of_the_pool_is_worth_all_of_it_on_five_pools(student, rng):
         targets=["output", "down"], pools=[pool.asked() for pool in pools], k=CHOSEN,
         dimensions=256,
     )  # fmt: skip
-    ratios, chance = [], []
+    whole, mine, chance, kinds = [], [], [], np.zeros(3, int)
     for place, (pool, picked) in enumerate(zip(pools, picks, strict=True)):
         picked = np.asarray(picked)
         assert picked.dtype.kind == "i" and len(np.unique(picked)) == CHOSEN, (
             f"pool {place}: {CHOSEN} different examples were to be chosen"
         )
         assert picked.min() >= 0 and picked.max() < POOL, "an index outside the pool"
-        _, full, mine, *lots = drops_of(pool, picked, rng, place)
-        lot = float(np.mean(lots))
-        assert full > 0, "the whole pool teaches nothing"
-        assert mine > lot, (
-            f"pool {place}: the selection's drop is {mine:.3f} nats, that of a random tenth {lot:.3f}"
-        )
-        ratios.append(mine / full)
-        chance.append(lot / full)
-    worst = min(ratios)
+        _, by_all, by_these, *by_lot = drops_of(pool, picked, rng, place)
+        whole.append(by_all)
+        mine.append(by_these)
+        chance.append(np.mean(by_lot))
+        kinds += np.bincount(pool.kinds[picked], minlength=3)
+    # Over 25 pools of the reference: 2.2 on average and 1.4 at least, random tenths 0.43 on average;
+    # mean of three draws, they taught less on each, by 0.20 nats at least. One draw may be lucky on
+    # a pool, so what is graded is the sum over five, 1.2 of the whole pools' or more.
+    ratio, won = sum(mine) / sum(whole), sum(np.greater(mine, chance))
+    luck = sum(chance) / sum(whole)
     student.measure(Measure(
-        name="drop by the selected tenth / by the whole pool", value=worst, full=0.9,
-        peer="the whole pool", note=f"the worst of five pools; by chance {max(chance):.2f} at most",
+        name="drop by the selected tenth / by the whole pool", value=ratio, full=ASKED,
+        peer="the whole pool", note=f"random tenths {luck:.2f}; better than them on {won} of 5",
     ))  # fmt: skip
-    assert worst >= 0.9, (
-        f"the drops on five pools are {np.round(ratios, 2).tolist()} of the whole pool's; 0.9 is "
-        "asked of each"
+    found = (
+        f"of the 75 selected {kinds[0]} are good, {kinds[1]} copies, {kinds[2]} have wrong targets"
     )
+    assert sum(whole) > 0.2, "the whole pools teach nothing"
+    assert ratio >= ASKED, (
+        f"the selected tenth lowers the loss by {ratio:.2f} of what the whole pool does, {ASKED} is "
+        f"asked; {found}"
+    )
+    assert sum(mine) > sum(chance), f"random tenths teach more than the selected ones; {found}"

@@ -114,7 +114,7 @@ def loss_after(
 
 
 def drops_of(
-    pool: Pool, picked: np.ndarray, rng: np.random.Generator, seed: int, draws: int = 3
+    pool: Pool, picked: np.ndarray, rng: np.random.Generator, seed: int, draws: int = 1
 ) -> list[float]:
     """Loss before; then how far it falls by the whole pool, by `picked`, by each random tenth."""
     before = loss_after(pool.ids, pool.targets, pool.held_out, seed, steps=0)
