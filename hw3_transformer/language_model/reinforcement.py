@@ -1,4 +1,8 @@
-"""Task 3.10: reinforcement learning from rewards: GAE, PPO's clipped objective, GRPO."""
+"""Task 3.10: reinforcement learning from rewards: GAE, PPO's clipped objective, GRPO.
+
+Rows are prompts with a response, and `mask` is True at the response's tokens. What lies outside the
+mask never matters, nan and inf included: not to a value, and not to a gradient, which is 0 there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor
 
 from language_model.model import Llama
+from language_model.modes import in_eval_mode
 from language_model.preference import RewardHead, as_reference, token_log_probs
 from language_model.rollouts import Rollout, roll_out
 
@@ -37,7 +42,9 @@ def gae(
 def whiten(advantages: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """Advantages of mean 0 and deviation 1 over the mask's True entries, 0 outside it.
 
-    The deviation divides by the number of entries; a single entry, or equal ones, become 0.
+    The deviation divides by the number of entries; a single entry, or equal ones, become exactly 0:
+    the mean of seven times 0.1 is not 0.1 in floating point, and a deviation that is all rounding
+    would make advantages of the size of 1 out of nothing.
     """
     raise NotImplementedError("task 3.10: whiten")
 
@@ -56,7 +63,9 @@ def ppo_clip_loss(
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float
 ) -> Tensor:
-    """½·mean(max((V − R)², (V_clipped − R)²)), V kept within `clip` of the old value in V_clipped."""
+    """½·mean(max((V − R)², (V_clipped − R)²)) over the mask, V_clipped being V kept within `clip` of
+    the old value (Schulman's PPO code; Ouyang et al., 2022). All (rows, time); only `values` gets a
+    gradient. Returns a scalar."""
     raise NotImplementedError("task 3.10: clipped_value_loss")
 
 
@@ -66,7 +75,8 @@ def token_rewards(
     """Rewards by token (Ouyang et al., 2022): −kl·(log π − log π_ref) at each, plus the response's
     score at its last token.
 
-    scores: (rows,); the others (rows, time). 0 outside the mask; a constant.
+    scores: (rows,); the others (rows, time). 0 outside the mask, and in all of a row whose response
+    is empty; a constant.
     """
     raise NotImplementedError("task 3.10: token_rewards")
 
@@ -75,8 +85,8 @@ def group_advantages(rewards: Tensor, group_size: int, eps: float = 1e-6) -> Ten
     """(r − mean of its group) / (deviation of its group + eps) (Shao et al., 2024).
 
     rewards: (rows,), the rows of a group beside each other. The deviation divides by group_size; a
-    group of equal rewards gives zeros. Returns (rows,). Raises ValueError where rows is no multiple
-    of group_size.
+    group of equal rewards gives exact zeros, whatever the rewards are (see `whiten`). Returns
+    (rows,). Raises ValueError where rows is no multiple of group_size.
     """
     raise NotImplementedError("task 3.10: group_advantages")
 
@@ -179,8 +189,10 @@ def ppo_step(
     """One step of PPO: sample, score, rewards by token, GAE, then `settings.epochs` updates.
 
     The value of the prefix before response token t is `value_head` at t − 1. score: (rows,) rewards
-    of a rollout, from a `RewardHead` trained on preferences, for example. The reference's
-    log-probabilities come from the model with its adapters off (kl = 0 needs none).
+    of a rollout, from a `RewardHead` trained on preferences, for example. Scores and old values are
+    taken once, in eval mode. The reference's log-probabilities come from the model with its adapters
+    off (kl = 0 needs none). Advantages are whitened over all tokens of the batch; the loss is
+    PPO's plus `value_weight` times the values', and gradients are clipped to `max_norm`.
     """
     raise NotImplementedError("task 3.10: ppo_step")
 

@@ -44,8 +44,10 @@ def roll_out(
     Each prompt is prefilled once; its keys and values are then shared out to its group. A response
     ends after a stop token, which belongs to it, or after max_new_tokens. No state outlives the
     call: after an update of the weights, old keys and values would be another policy's. The model
-    is in eval mode while it samples, and left as it was. Raises ValueError for an empty prompt, and
-    for a temperature that is not above 0.
+    is in eval mode while it samples, and left as it was. Rows that have ended may run along until
+    all have; the model isn't asked for what follows the last token. Log-probabilities are float32
+    at least. Raises ValueError for an empty prompt, for no prompt or no token to be sampled, and for
+    a temperature that is not above 0.
     """
     raise NotImplementedError("task 3.10: roll_out")
 

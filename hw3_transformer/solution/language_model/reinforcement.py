@@ -1,4 +1,8 @@
-"""Task 3.10: reinforcement learning from rewards: GAE, PPO's clipped objective, GRPO."""
+"""Task 3.10: reinforcement learning from rewards: GAE, PPO's clipped objective, GRPO.
+
+Rows are prompts with a response, and `mask` is True at the response's tokens. What lies outside the
+mask never matters, nan and inf included: not to a value, and not to a gradient, which is 0 there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor
 
 from language_model.model import Llama
+from language_model.modes import in_eval_mode
 from language_model.preference import RewardHead, as_reference, token_log_probs
 from language_model.rollouts import Rollout, roll_out
 
@@ -50,11 +55,16 @@ def gae(
 def whiten(advantages: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """Advantages of mean 0 and deviation 1 over the mask's True entries, 0 outside it.
 
-    The deviation divides by the number of entries; a single entry, or equal ones, become 0.
+    The deviation divides by the number of entries; a single entry, or equal ones, become exactly 0:
+    the mean of seven times 0.1 is not 0.1 in floating point, and a deviation that is all rounding
+    would make advantages of the size of 1 out of nothing.
     """
     # BEGIN SOLUTION 3.10
-    centred = (advantages - masked_mean(advantages, mask)).masked_fill(~mask, 0.0)
-    return centred / (masked_mean(centred.square(), mask).sqrt() + eps)
+    inside = advantages[mask]
+    inside = inside - inside[:1]  # equal entries are 0 from here on, not nearly
+    centred = inside - inside.mean()
+    white = centred / (centred.square().mean().sqrt() + eps)
+    return torch.zeros_like(advantages).masked_scatter(mask, white)
     # END SOLUTION
 
 
@@ -77,9 +87,14 @@ def ppo_clip_loss(
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float
 ) -> Tensor:
-    """½·mean(max((V − R)², (V_clipped − R)²)), V kept within `clip` of the old value in V_clipped."""
+    """½·mean(max((V − R)², (V_clipped − R)²)) over the mask, V_clipped being V kept within `clip` of
+    the old value (Schulman's PPO code; Ouyang et al., 2022). All (rows, time); only `values` gets a
+    gradient. Returns a scalar."""
     # BEGIN SOLUTION 3.10
+    values = values.masked_fill(~mask, 0.0)
     old_values, returns = old_values.detach(), returns.detach()
+    returns = returns.masked_fill(~mask, 0.0)
+    old_values = old_values.masked_fill(~mask, 0.0)
     near = old_values + (values - old_values).clamp(-clip, clip)
     worse = torch.maximum((values - returns).square(), (near - returns).square())
     return 0.5 * masked_mean(worse, mask)
@@ -92,7 +107,8 @@ def token_rewards(
     """Rewards by token (Ouyang et al., 2022): −kl·(log π − log π_ref) at each, plus the response's
     score at its last token.
 
-    scores: (rows,); the others (rows, time). 0 outside the mask; a constant.
+    scores: (rows,); the others (rows, time). 0 outside the mask, and in all of a row whose response
+    is empty; a constant.
     """
     # BEGIN SOLUTION 3.10
     rewards = (-kl * (log_probs - reference_log_probs)).detach().masked_fill(~mask, 0.0)
@@ -106,13 +122,14 @@ def group_advantages(rewards: Tensor, group_size: int, eps: float = 1e-6) -> Ten
     """(r − mean of its group) / (deviation of its group + eps) (Shao et al., 2024).
 
     rewards: (rows,), the rows of a group beside each other. The deviation divides by group_size; a
-    group of equal rewards gives zeros. Returns (rows,). Raises ValueError where rows is no multiple
-    of group_size.
+    group of equal rewards gives exact zeros, whatever the rewards are (see `whiten`). Returns
+    (rows,). Raises ValueError where rows is no multiple of group_size.
     """
     # BEGIN SOLUTION 3.10
     if len(rewards) % group_size:
         raise ValueError(f"{len(rewards)} rewards do not fall into groups of {group_size}")
     groups = rewards.detach().view(-1, group_size)
+    groups = groups - groups[:, :1]
     centred = groups - groups.mean(1, keepdim=True)
     return (centred / (centred.square().mean(1, keepdim=True).sqrt() + eps)).view(-1)
     # END SOLUTION
@@ -144,11 +161,12 @@ def grpo_loss(
     value is that of advantages alone, often exactly 0, and its gradient is not.
     """
     # BEGIN SOLUTION 3.10
+    log_probs = log_probs.masked_fill(~mask, 0.0)  # before any arithmetic: 0 · nan is nan
     ratio = (log_probs - old_log_probs.detach()).masked_fill(~mask, 0.0).exp()
     signal = advantages.detach()[:, None]
     gain = torch.minimum(ratio * signal, ratio.clamp(1 - clip, 1 + clip) * signal)
     if reference_log_probs is not None and beta != 0.0:
-        near = torch.where(mask, reference_log_probs, log_probs.detach())
+        near = reference_log_probs.masked_fill(~mask, 0.0)
         gain = gain - beta * kl_estimate(log_probs, near)
     counts = mask.sum(1)
     by_response = gain.masked_fill(~mask, 0.0).sum(1) / counts.clamp(min=1)
@@ -208,8 +226,8 @@ def grpo_step(
         settings.stop_ids, generator,
     )  # fmt: skip
     asked = [prompt for prompt in prompts for _ in range(settings.group_size)]
-    rewards = torch.tensor([float(reward(p, r)) for p, r in zip(asked, rollout.tokens, strict=True)])
-    rewards = rewards.to(rollout.log_probs.device)
+    scores = [float(reward(p, r)) for p, r in zip(asked, rollout.tokens, strict=True)]
+    rewards = rollout.log_probs.new_tensor(scores)
     advantages = group_advantages(rewards, settings.group_size)
     reference = None
     if settings.beta:
@@ -251,8 +269,10 @@ def ppo_step(
     """One step of PPO: sample, score, rewards by token, GAE, then `settings.epochs` updates.
 
     The value of the prefix before response token t is `value_head` at t − 1. score: (rows,) rewards
-    of a rollout, from a `RewardHead` trained on preferences, for example. The reference's
-    log-probabilities come from the model with its adapters off (kl = 0 needs none).
+    of a rollout, from a `RewardHead` trained on preferences, for example. Scores and old values are
+    taken once, in eval mode. The reference's log-probabilities come from the model with its adapters
+    off (kl = 0 needs none). Advantages are whitened over all tokens of the batch; the loss is
+    PPO's plus `value_weight` times the values', and gradients are clipped to `max_norm`.
     """
     # BEGIN SOLUTION 3.10
     rollout = roll_out(
@@ -260,9 +280,9 @@ def ppo_step(
         settings.stop_ids, generator,
     )  # fmt: skip
     responses, mask = rollout.responses, rollout.responses.mask
-    with torch.no_grad():
-        scores = score(rollout).float()
+    with torch.no_grad(), in_eval_mode(model):
         old_values = _values(model, value_head, rollout)
+        scores = score(rollout).to(old_values.dtype)
     reference = rollout.log_probs
     if settings.kl:
         with as_reference(model):

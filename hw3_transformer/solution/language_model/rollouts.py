@@ -44,20 +44,25 @@ def roll_out(
     Each prompt is prefilled once; its keys and values are then shared out to its group. A response
     ends after a stop token, which belongs to it, or after max_new_tokens. No state outlives the
     call: after an update of the weights, old keys and values would be another policy's. The model
-    is in eval mode while it samples, and left as it was. Raises ValueError for an empty prompt, and
-    for a temperature that is not above 0.
+    is in eval mode while it samples, and left as it was. Rows that have ended may run along until
+    all have; the model isn't asked for what follows the last token. Log-probabilities are float32
+    at least. Raises ValueError for an empty prompt, for no prompt or no token to be sampled, and for
+    a temperature that is not above 0.
     """
     # BEGIN SOLUTION 3.10
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; a policy that explores needs more than 0")
+    if not prompts or group_size < 1 or max_new_tokens < 1:
+        raise ValueError("nothing to sample: prompts, group_size and max_new_tokens are 1 at least")
     with in_eval_mode(model):
-        last, cache = prefill(model, prompts, max(map(len, prompts)) + max_new_tokens)
+        last, cache = prefill(model, prompts, max(map(len, prompts)) + max_new_tokens - 1)
         last, cache = last.repeat_interleave(group_size, 0), cache.repeat(group_size)
         stops = torch.tensor(list(stop_ids), dtype=torch.int64, device=last.device)
         running = torch.ones(len(last), dtype=torch.bool, device=last.device)
         tokens, log_probs, valid = [], [], []
         for step in range(max_new_tokens):
-            logits = model.logits(last).float()
+            logits = model.logits(last)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             token = sample(logits, temperature=temperature, generator=generator)
             tempered = (logits / temperature).log_softmax(-1)
             tokens.append(token)
