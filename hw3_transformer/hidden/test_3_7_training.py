@@ -50,7 +50,7 @@ def test_a_killed_run_goes_on_bit_for_bit(student, rng):
     assert got["raised"] is True, "the failure to write must reach the caller"
     assert got["same"] is True, "the old file was damaged by the save that failed"
     assert got["files"] == ["run.pt"], f"after the failure the folder holds {got['files']}"
-    assert len(got["expected"]) == 3
+    assert len(got["expected"]) == 3, f"three steps gave the losses {got['expected']}"
     assert_equal(got["losses"], got["expected"], name="the losses after resuming from the old file")
     other = SIZES.but(intermediate_size=40)
     wrong = {"sizes": SIZES.fields(), "weights": weights, "settings": settings,

@@ -206,7 +206,6 @@ def _moments(optimizer: Any) -> list[np.ndarray]:
 
 def precision(sizes: dict, weights: dict, batch: dict, settings: dict) -> dict[str, Any]:
     """Loss and gradients of one batch as `train_step` sees them, and the types of everything."""
-    import torch
 
     from language_model.training import train_step
     from language_model.training_setup import Settings, make_optimizer
@@ -227,7 +226,6 @@ def precision(sizes: dict, weights: dict, batch: dict, settings: dict) -> dict[s
     optimizer.step = step
     result = train_step(model, optimizer, [_batch(batch)], 0.0, Settings(**settings))
     kinds |= {f"weight {name}": str(p.dtype) for name, p in model.named_parameters()}
-    assert torch.is_grad_enabled()
     return {"loss": result.loss, "gradients": gradients, "kinds": kinds}
 
 
