@@ -45,7 +45,7 @@ class Documents(Sequence[str]):
         return len(self.spans) // 3
 
     def __getitem__(self, index: int) -> str:  # type: ignore[override]
-        if not 0 <= index < len(self):
+        if index < 0 or index >= len(self):
             raise IndexError(index)
         number, start, stop = self.spans[3 * index : 3 * index + 3]
         with open(self.files[number], "rb") as file:

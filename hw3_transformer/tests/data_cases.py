@@ -275,12 +275,13 @@ def expected_batch(
     rows: Sequence[Sequence[np.ndarray]], row_length: int, pad_id: int
 ) -> dict[str, np.ndarray]:
     """A batch, position by position."""
-    shape = (len(rows), row_length)
     names = {"ids": pad_id, "targets": -100, "documents": -1, "positions": 0}
-    batch = {name: np.full(shape, value, np.int64) for name, value in names.items()}
-    for r, row in enumerate(rows):
+    batch = {
+        name: np.full((len(rows), row_length), value, np.int64) for name, value in names.items()
+    }
+    for r in range(len(rows)):
         t = number = 0
-        for document in row:
+        for document in rows[r]:
             for place, token in enumerate(document):
                 batch["ids"][r, t] = token
                 if place + 1 < len(document):
