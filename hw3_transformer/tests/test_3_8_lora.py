@@ -161,9 +161,9 @@ def test_merging_and_unmerging_lose_no_bit(student, rng):
     before, attached, _, merged, _, twice, *rest = student.run(
         drivers.adapted, **problem.asked(),
         steps=["base", "logits", "merge", "logits", "merge", "logits", *there_and_back, "base",
-               "logits", "state", "train", "logits", "merge", "logits"],
+               "logits", "state", "merge", "train", "merge", "logits", "unmerge", "logits"],
     )  # fmt: skip
-    after, again, state, _, trained, _, merged_after = rest[len(there_and_back) :]
+    after, again, state, _, _, _, merged_after, _, trained = rest[len(there_and_back) :]
     expected = problem.expected
     scale = float(np.abs(expected).max())
     assert np.abs(expected - problem.plain).max() > 0.05 * scale, "the adapter changes nothing"
