@@ -84,13 +84,13 @@ def adapters(found: dict[str, Any]) -> None:
         ((1.1, 1.05), (1.6, 0.75)), ((2.95, 0.95), (2.5, 0.75)),
     ):  # fmt: skip
         d.arrow(left, start, end)
-    d.write(left, 3.0, 1.6, "576 trained", ha="center", color=d.SOFT, fontsize=8)
+    d.write(left, 3.1, 1.6, "576 trained", color=d.SOFT, fontsize=8)
     for (targets, points), colour in zip(found.items(), (d.PURPLE, d.ORANGE), strict=True):
         shares, ratios = [100 * p[1] for p in points], [100 * p[2] for p in points]
         right.plot(shares, ratios, "o-", color=colour, label=targets.replace(",", " and "))
         for (rank, *_), x, y in zip(points, shares, ratios, strict=True):
-            right.annotate(f"r={rank}", (x, y), (0, -12), textcoords="offset points", fontsize=7.5,
-                           ha="center", color=d.SOFT)  # fmt: skip
+            right.annotate(f"r={rank}", (x, y), (3, -12), textcoords="offset points", fontsize=7.5,
+                           ha="right", color=d.SOFT)  # fmt: skip
     right.axhline(90, color=d.GREEN, linewidth=1, linestyle="--")
     right.axvline(2, color=d.RED, linewidth=1, linestyle="--")
     right.set(xlabel="weights trained, %", ylabel="drop in loss, % of full fine-tuning's",
