@@ -33,12 +33,16 @@ def changed(rng: np.random.Generator, words: Sequence[str], share: float) -> lis
 
 
 def near_duplicates(rng: np.random.Generator, originals: int, copies: int) -> list[str]:
-    """Texts that all begin with one boilerplate, `copies` of them edited copies of others.
+    """Texts that begin with one of a dozen boilerplates, `copies` of them edited copies of others.
 
     Up to a tenth of a copy's words were replaced: of three-word shingles up to about a quarter.
     """
-    header = _words(rng, 12)
-    texts = [[*header, *_words(rng, int(rng.integers(80, 160)))] for _ in range(originals)]
+    # With one boilerplate for all, a band in which it happens to hash low would link them all.
+    headers = [_words(rng, 12) for _ in range(12)]
+    texts = [
+        [*headers[int(rng.integers(12))], *_words(rng, int(rng.integers(80, 160)))]
+        for _ in range(originals)
+    ]
     for source in rng.permutation(originals)[:copies]:
         texts.append(changed(rng, texts[source], float(rng.uniform(0, 0.1))))
     return [" ".join(texts[i]) for i in rng.permutation(len(texts))]

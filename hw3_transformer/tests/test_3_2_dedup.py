@@ -96,10 +96,11 @@ def test_bands_are_as_selective_as_the_recall_allows(student, rng):
 @weight(1)
 def test_candidates_hold_the_similar_pairs_and_little_else(student, rng, figure):
     """At least 95% of the pairs above the threshold are among at most 1% of all pairs."""
-    # Each similar pair is a candidate with a probability of at least 0.99, by choice of the bands
-    # (32 of 4 rows: 0.9998). About 250 similar pairs, nearly all in clusters of two: 13 or more
-    # of them missed has a probability below 1e-20. The reference over 100 seeds: recall 1.0, and
-    # 0.0004 to 0.0008 of all pairs.
+    # Each similar pair is a candidate with a probability of at least 0.9998: that is what the bands
+    # chosen for a recall of 0.99 give, 32 of 4 rows. Of about 200 pairs, nearly all in clusters of
+    # two, 10 or more are missed with a probability below 1e-20. False candidates share one of 12
+    # boilerplates, 0.7% of all pairs each; that two of these link all their texts (each by a band
+    # whose four least hashes are in it) has a probability below 1e-12.
     threshold = 0.7
     texts = near_duplicates(rng, 500, 300)
     similar = exact_pairs(texts, threshold)
