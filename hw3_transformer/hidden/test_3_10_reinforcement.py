@@ -55,13 +55,13 @@ def test_gae_at_its_limits(student, rng):
 @number("3.10")
 @weight(1)
 def test_what_lies_outside_the_mask_never_matters(student, rng):
-    """nan, inf and 1e300 there change no value and no gradient of any loss; an empty mask gives 0."""
+    """nan, inf and 1e300 there change no loss and no gradient; an empty mask gives 0."""
     mask, clip = random_mask(rng, 5, 12), 0.25
     log_ratio, advantages = both_sides(rng, mask.shape, clip)
     old, reference = rng.normal(-3, 1, (2, *mask.shape))
     now, by_row = old + log_ratio, rng.choice([-1.0, 1.0], 5) * rng.uniform(0.5, 1, 5)
-    bad = {n: poisoned(rng, a, mask) for n, a in
-           {"log_probs": now, "old_log_probs": old, "reference_log_probs": reference}.items()}  # fmt: skip
+    good = {"log_probs": now, "old_log_probs": old, "reference_log_probs": reference}
+    bad = {name: poisoned(rng, array, mask) for name, array in good.items()}
     ppo = {
         "log_probs": bad["log_probs"], "old_log_probs": bad["old_log_probs"],
         "advantages": poisoned(rng, advantages, mask), "mask": mask,
@@ -124,20 +124,22 @@ def _same(got, value, slope, name):
 @number("3.10")
 @weight(0.5)
 def test_grpo_with_empty_responses_and_a_reference(student, rng):
-    """Responses without a token count for nothing; β pulls to the reference at an advantage of 0."""
+    """Responses without a token count for nothing; β pulls also at an advantage of 0."""
     mask, clip = random_mask(rng, 6, 10), 0.2
     mask[[2, 4]] = False
     log_ratio, _ = both_sides(rng, mask.shape, clip)
     old, reference = rng.normal(-3, 1, (2, *mask.shape))
     now = old + log_ratio
-    for advantages, beta in ((rng.normal(0, 1, 6), 0.0), (np.zeros(6), 0.7), (rng.normal(0, 1, 6), 0.1)):
+    for size, beta in ((1.0, 0.0), (0.0, 0.7), (1.0, 0.1)):
+        advantages = size * rng.normal(0, 1, 6)
         given = {
             "log_probs": now, "old_log_probs": old, "advantages": advantages, "mask": mask,
             "reference_log_probs": reference,
         }  # fmt: skip
         options = {"clip": clip, "beta": beta}
         got = student.run(drivers.loss_of, name="grpo_loss", arrays=given, options=options)
-        gain, slope = clipped_gain(log_ratio, np.broadcast_to(advantages[:, None], mask.shape), clip)
+        each = np.broadcast_to(advantages[:, None], mask.shape)
+        gain, slope = clipped_gain(log_ratio, each, clip)
         gap = reference - now
         gain, slope = gain - beta * (np.exp(gap) - gap - 1), slope - beta * (1 - np.exp(gap))
         about = f"β = {beta}, 2 of 6 responses empty"
@@ -223,7 +225,7 @@ def test_rollouts_after_an_update_are_the_new_policys(student, rng):
 @number("3.10")
 @weight(0.75)
 def test_epochs_of_grpo_over_an_adapter(student, rng):
-    """Three epochs: old log-probabilities stay, the reference is the base, gradients are clipped."""
+    """Old log-probabilities stay, the reference is the base, gradients are clipped."""
     weights, rank, alpha = random_weights(rng, TINY, 0.2), 2, 3.0
     adapter = random_adapter(rng, TINY, rank, ["query", "value"], 0.2)
     table = rng.normal(0, 1, TINY.vocab_size)

@@ -254,6 +254,41 @@ def check_ids(student_ids: Any, expected: list[int], parts: Parts, about: str, h
     assert not wrong, f"{about}: {wrong}\nhint: {hint}"
 
 
+def check_counts(got: Any, texts: list[str], special: list[str], about: str) -> None:
+    """Assert that the words of `texts` are counted right; the message names a word."""
+    assert isinstance(got, list), f"{about}: not counts of words"
+    found = {bytes.fromhex(word): amount for word, amount in got}
+    wanted = {bytes.fromhex(word): n for word, n in expected_counts(texts, special)}
+    for word in sorted(found.keys() | wanted.keys(), key=lambda word: (len(word), word)):
+        one, other = found.get(word, 0), wanted.get(word, 0)
+        assert one == other, (
+            f"{about}: the word {word!r} is counted {one} times, expected {other}\n"
+            f"the texts: {texts!r}\nhint: each text is cut by itself, and so is what lies between "
+            "special tokens"
+        )
+
+
+def check_trained(got: Any, texts: list[str], vocab_size: int, special: list[str]) -> None:
+    """Assert that `train_bpe` gave the right vocabulary; the message shows tokens as bytes."""
+    about = f"train_bpe, vocab_size={vocab_size}, special_tokens={special}, {len(texts)} texts"
+    expected = trained_parts(texts, vocab_size, special)
+    readable = bytes.fromhex
+
+    for place, (one, other) in enumerate(zip(got["merges"], expected["merges"], strict=False)):
+        assert one == other, (
+            f"{about}: merge {place} is {list(map(readable, one))}, expected "
+            f"{list(map(readable, other))}"
+        )
+    for part in ("merges", "vocabulary"):
+        size, wanted = len(got[part]), len(expected[part])
+        assert size == wanted, f"{about}: {size} entries in {part}, expected {wanted}"
+    for place, (one, other) in enumerate(zip(got["vocabulary"], expected["vocabulary"], strict=True)):
+        assert one == other, f"{about}: id {place} is {readable(one)}, expected {readable(other)}"
+    assert got["special"] == expected["special"], (
+        f"{about}: special_tokens is {got['special']}, expected {expected['special']}"
+    )
+
+
 def random_words(rng: np.random.Generator, count: int, letters: str) -> list[list[Any]]:
     """Words of few letters (many ties, many repeats), each with how often it occurs."""
     words = {}

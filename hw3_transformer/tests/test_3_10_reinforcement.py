@@ -1,4 +1,4 @@
-"""Task 3.10: advantages, the losses of PPO and GRPO, rollouts on the cache, a task that is learned."""
+"""Task 3.10: advantages, losses of PPO and GRPO, rollouts on the cache, a task that is learned."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_advantages_are_centred(student, rng):
 @number("3.10")
 @weight(1)
 def test_ppo_losses_and_their_gradients(student, rng):
-    """Both sides of the clip, both signs of the advantage; the value loss on both of its branches."""
+    """Both sides of the clip, both signs of the advantage; both branches of the value loss."""
     mask, clip = random_mask(rng, 6, 14), 0.2
     log_ratio, advantages = both_sides(rng, mask.shape, clip)
     old = rng.normal(-3, 1, mask.shape)
@@ -159,7 +159,7 @@ def test_rewards_by_token_and_the_divergence(student, rng):
 @number("3.10")
 @weight(1)
 def test_grpo_has_a_gradient_where_its_loss_is_zero(student, rng):
-    """Right after sampling the loss is −Σ of advantages, 0 here, and the gradient is that of REINFORCE.
+    """Right after sampling the loss is −mean of advantages, 0 here; its gradient is REINFORCE's.
 
     Then away from there: each response's mean first, whatever its length, on all sides of the clip.
     """
@@ -169,15 +169,15 @@ def test_grpo_has_a_gradient_where_its_loss_is_zero(student, rng):
     given = {"log_probs": old, "old_log_probs": old, "advantages": advantages, "mask": mask}
     got = student.run(drivers.loss_of, name="grpo_loss", arrays=given, options={"clip": clip})
     assert got["shape"] == [] and abs(got["loss"]) < 1e-12, (
-        f"the loss is {got['loss']} (shape {got['shape']}); with ratios of 1 it is minus the mean of "
-        "the advantages, here 0: every response counts once, however long it is"
+        f"the loss is {got['loss']} (shape {got['shape']}); with ratios of 1 it is minus the "
+        "mean of the advantages, here 0: every response counts once, however long it is"
     )
     share = row_weights(mask)
     assert_close(
         got["gradients"].get("log_probs", np.zeros(mask.shape)), -advantages[:, None] * share,
         rtol=1e-9, atol=1e-12, name="gradient at a loss of 0",
-        hint=Hint(values="the ratio's value is 1, but its gradient is that of log_probs: detach the "
-                  "old log-probabilities only"),
+        hint=Hint(values="the ratio's value is 1, but its gradient is that of log_probs: detach "
+                  "the old log-probabilities only"),
     )  # fmt: skip
     log_ratio, _ = both_sides(rng, mask.shape, clip)
     given["log_probs"] = old + log_ratio
@@ -197,7 +197,7 @@ def test_grpo_has_a_gradient_where_its_loss_is_zero(student, rng):
 @number("3.10")
 @weight(1)
 def test_rollouts_record_what_the_policy_says(student, rng):
-    """Rows, masks, stop tokens, and log-probabilities equal to a full forward's at the temperature."""
+    """Rows, masks, stop tokens; log-probabilities equal a full forward's at the temperature."""
     weights = random_weights(rng, TINY, 0.3)
     policy = student.session(drivers.policy, sizes=TINY.fields(), weights=weights)
     stops = [3, 7]
@@ -212,8 +212,8 @@ def test_rollouts_record_what_the_policy_says(student, rng):
             ends = len(tokens) == 7 or (tokens[-1] in stop_ids)
             inner = [t for t in tokens[:-1] if t in stop_ids]
             assert ends and len(tokens) <= 7 and not inner, (
-                f"a response is {tokens}; it ends with the first of the stop tokens {stop_ids}, which "
-                "belongs to it, or after 7 tokens"
+                f"a response is {tokens}; it ends with the first of the stop tokens {stop_ids}, "
+                "which belongs to it, or after 7 tokens"
             )
         expected = rollout_log_probs(
             tensors(weights), TINY, got["ids"], got["mask"], temperature
@@ -221,8 +221,8 @@ def test_rollouts_record_what_the_policy_says(student, rng):
         assert_close(
             got["log_probs"], expected, rtol=1e-5, atol=1e-6,
             name=f"log p of the sampled tokens at temperature {temperature}",
-            hint=Hint(values="of the logits divided by the temperature, as sampling uses them; each "
-                      "row goes on from its own prompt's cache", dtype="float32 at least"),
+            hint=Hint(values="of the logits divided by the temperature, as sampling uses them; "
+                      "each row goes on from its own prompt's cache", dtype="float32 at least"),
         )  # fmt: skip
     assert not got["recorded"], "the recorded log-probabilities carry a graph"
 
@@ -231,7 +231,7 @@ def test_rollouts_record_what_the_policy_says(student, rng):
 @weight(0.5)
 @reported_by_worker
 def test_the_prompt_is_prefilled_once_a_group(student, rng):
-    """Positions that run: each prompt once, then one a row and token; nothing when all have ended."""
+    """Positions that run: each prompt once, then one a token; none when all have ended."""
     weights = random_weights(rng, TINY)
     policy = student.session(drivers.policy, sizes=TINY.fields(), weights=weights)
     prompts, group, new = random_rows(rng, [20, 20, 20], TINY.vocab_size), 8, 5
@@ -241,9 +241,9 @@ def test_the_prompt_is_prefilled_once_a_group(student, rng):
     full = 60 + 24 * (new - 1)
     student.measure(Measure(name="positions run for 24 responses", value=ran, full=full))
     assert ran <= full, (
-        f"{ran} positions ran through the model; {full} are enough: the 3 prompts of 20 tokens once, "
-        f"then {new - 1} tokens of 24 rows (nothing follows the last). Prefill the prompts, then "
-        "repeat the cache for the group"
+        f"{ran} positions ran through the model; {full} are enough: the 3 prompts of 20 tokens "
+        f"once, then {new - 1} tokens of 24 rows (nothing follows the last). Prefill the prompts, "
+        "then repeat the cache for the group"
     )
     assert not any(c["training"] for c in calls), "sampling runs in eval mode"
     ended = policy.call("sample", **call, stop_ids=list(range(TINY.vocab_size)))["calls"]
@@ -254,7 +254,7 @@ def test_the_prompt_is_prefilled_once_a_group(student, rng):
 @number("3.10")
 @weight(0.5)
 def test_a_step_of_grpo_is_that_of_the_formula(student, rng):
-    """One step of SGD on a group, against autograd over the tests' own model; prompts and rewards."""
+    """One step of SGD against autograd over the tests' own model; prompts and rewards."""
     weights, table = random_weights(rng, TINY, 0.2), rng.normal(0, 1, TINY.vocab_size)
     policy = student.session(drivers.policy, sizes=TINY.fields(), weights=weights, rate=0.5)
     settings = {
@@ -264,7 +264,8 @@ def test_a_step_of_grpo_is_that_of_the_formula(student, rng):
     prompts = random_rows(rng, [2, 4], TINY.vocab_size)
     got = policy.call("grpo", seed=7, prompts=prompts, table=table, **settings)
     assert_rows(got, prompts, 4)
-    asked = [[p, r] for p, r in zip((p for p in prompts for _ in range(4)), got["tokens"], strict=True)]
+    repeated = [p for p in prompts for _ in range(4)]
+    asked = [[p, r] for p, r in zip(repeated, got["tokens"], strict=True)]
     assert_equal(str(got["asked"]), str(asked), name="prompts and responses that were scored")
     rewards = np.array([table[r].mean() for r in got["tokens"]])
     assert_close(got["rewards"], rewards, rtol=1e-5, name="rewards")

@@ -9,12 +9,13 @@ import numpy as np
 import peers_bpe as peers
 from bpe_cases import (
     TRICKY,
+    check_counts,
     check_merges,
+    check_trained,
     expected_counts,
     expected_words,
     random_text,
     random_words,
-    trained_parts,
 )
 from gradescope_utils.autograder_utils.decorators import number, partial_credit, weight
 
@@ -27,11 +28,12 @@ def test_words_are_cut_as_smollm2_cuts_them(student, rng):
     """pre_tokenize gives the words of the tokenizers package: digits alone, then GPT-2's pattern."""
     texts = [*TRICKY, *(random_text(rng, int(rng.integers(1, 30))) for _ in range(200))]
     for text, got in zip(texts, student.run(drivers.pre_tokenized, texts=texts), strict=True):
-        assert_equal(
-            got, expected_words(text), name=f"the words of {text!r}",
-            hint="cut out every number character first; then cut each piece by itself, so that "
-            "space before a number belongs to the piece that ends there",
-        )  # fmt: skip
+        expected = expected_words(text)
+        assert got == expected, (
+            f"the words of {text!r} are {got}, expected {expected}\nhint: cut out every number "
+            "character first; then cut each piece by itself, so that space before a number belongs "
+            "to the piece that ends there"
+        )
 
 
 @number("3.1")
@@ -47,12 +49,9 @@ def test_words_are_counted_but_special_tokens_are_not(student, rng):
     ]  # fmt: skip
     for own, special in cases:
         got = student.run(drivers.counted, texts=own, special=special)
-        assert_equal(
-            got, expected_counts(own, special), name=f"words (hexadecimal) and counts of {own!r}",
-            hint="each text is cut by itself; what lies between special tokens is cut by itself too",
-        )  # fmt: skip
+        check_counts(got, own, special, f"count_words, special_tokens={special}")
     got = student.run(drivers.counted, texts=["one text"], special=[], as_one=True)
-    assert_equal(got, expected_counts(["one text"], []), name="the counts of the str 'one text'")
+    check_counts(got, ["one text"], [], "count_words of a str, which is one text")
 
 
 @number("3.1")
@@ -79,12 +78,7 @@ def test_a_vocabulary_has_bytes_then_merges_then_special_tokens(student, rng):
         (texts, 320, special), (texts, 300, []), (["abab ab"], 300, special), ([], 258, special),
     ):  # fmt: skip
         got = student.run(drivers.trained, texts=own, vocab_size=size, special=marks)
-        expected = trained_parts(own, size, marks)
-        for part in ("special", "merges", "vocabulary"):
-            assert_equal(
-                got[part], expected[part],
-                name=f"{part} of vocab_size={size}, {len(marks)} special tokens, {len(own)} texts",
-            )  # fmt: skip
+        check_trained(got, own, size, marks)
 
 
 def packed(topics: list[str]) -> dict:
