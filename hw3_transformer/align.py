@@ -178,7 +178,7 @@ def load_state(path: Path, how: dict[str, Any]) -> dict[str, Any]:
 
 
 def batch_of(pairs: Sequence[Pair], step: int, rows: int, seed: int) -> list[Pair]:
-    """The pairs of a step: every pair once an epoch, in an order that only seed and epoch decide."""
+    """A step's pairs: each once an epoch, in an order that only seed and epoch decide."""
     places = range((step - 1) * rows, step * rows)
     orders: dict[int, np.ndarray] = {}
     for epoch in {place // len(pairs) for place in places}:

@@ -31,10 +31,10 @@ def gae(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (Schulman et al., 2016): advantages and returns.
 
-    rewards, values, mask: (rows, time); mask is True at the steps of an episode, which are
-    contiguous in each row; the value after an episode's last step is 0. With δ_t = r_t + γ·V_{t+1} −
-    V_t: A_t = δ_t + γλ·A_{t+1}; returns are A + V. Both 0 outside the mask, and both constants:
-    no gradient flows into the values.
+    rewards, values, mask: (rows, time); mask is True at the steps of an episode, one stretch in
+    each row; the value after an episode's last step is 0. With δ_t = r_t + γ·V_{t+1} − V_t:
+    A_t = δ_t + γλ·A_{t+1}; returns are A + V. Both 0 outside the mask, and both constants: no
+    gradient flows into the values.
     """
     raise NotImplementedError("task 3.10: gae")
 
@@ -63,9 +63,11 @@ def ppo_clip_loss(
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float
 ) -> Tensor:
-    """½·mean(max((V − R)², (V_clipped − R)²)) over the mask, V_clipped being V kept within `clip` of
-    the old value (Schulman's PPO code; Ouyang et al., 2022). All (rows, time); only `values` gets a
-    gradient. Returns a scalar."""
+    """½·mean(max((V − R)², (V_clipped − R)²)) over the mask.
+
+    V_clipped is V kept within `clip` of the old value, as in the code of Schulman et al. (2017).
+    All (rows, time); only `values` gets a gradient. Returns a scalar.
+    """
     raise NotImplementedError("task 3.10: clipped_value_loss")
 
 
@@ -190,9 +192,9 @@ def ppo_step(
 
     The value of the prefix before response token t is `value_head` at t − 1. score: (rows,) rewards
     of a rollout, from a `RewardHead` trained on preferences, for example. Scores and old values are
-    taken once, in eval mode. The reference's log-probabilities come from the model with its adapters
-    off (kl = 0 needs none). Advantages are whitened over all tokens of the batch; the loss is
-    PPO's plus `value_weight` times the values', and gradients are clipped to `max_norm`.
+    taken once, in eval mode. The reference's log-probabilities come from the model with its
+    adapters off (kl = 0 needs none). Advantages are whitened over all tokens of the batch; the loss
+    is PPO's plus `value_weight` times the values', and gradients are clipped to `max_norm`.
     """
     raise NotImplementedError("task 3.10: ppo_step")
 

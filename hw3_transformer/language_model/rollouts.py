@@ -46,8 +46,8 @@ def roll_out(
     call: after an update of the weights, old keys and values would be another policy's. The model
     is in eval mode while it samples, and left as it was. Rows that have ended may run along until
     all have; the model isn't asked for what follows the last token. Log-probabilities are float32
-    at least. Raises ValueError for an empty prompt, for no prompt or no token to be sampled, and for
-    a temperature that is not above 0.
+    at least. Raises ValueError for an empty prompt, for no prompt, where nothing is to be sampled,
+    and for a temperature that is not above 0.
     """
     raise NotImplementedError("task 3.10: roll_out")
 

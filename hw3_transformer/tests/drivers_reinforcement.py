@@ -37,6 +37,7 @@ def estimate(arrays: Arrays, gamma: float, lam: float) -> dict[str, Any]:
 def whitened(advantages: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """whiten."""
     import torch
+
     from language_model.reinforcement import whiten
 
     return whiten(torch.tensor(advantages), torch.tensor(mask)).numpy()
@@ -75,8 +76,9 @@ def spread(arrays: Arrays, kl: float) -> dict[str, Any]:
 
 
 def loss_of(name: str, arrays: Arrays, options: dict[str, float]) -> dict[str, Any]:
-    """A loss of reinforcement.py: its value, and the gradient of every float argument it reaches."""
+    """A loss of reinforcement.py, and the gradient of every float argument it reaches."""
     import torch
+
     from language_model import reinforcement
 
     floats = tuple(n for n, a in arrays.items() if a.dtype.kind == "f")
@@ -100,6 +102,7 @@ class Policy:
     ) -> None:  # fmt: skip
         import torch
         from drivers_model import build_model
+
         from language_model.lora import attach_lora, load_adapter_state
         from language_model.preference import RewardHead
 
@@ -127,6 +130,7 @@ class Policy:
     def sample(self, seed: int, prompts: Rows, **options: Any) -> dict[str, Any]:
         """A rollout, what ran through the model for it, and what it left behind."""
         import torch
+
         from language_model.rollouts import roll_out
 
         calls: list[dict[str, Any]] = []
@@ -158,6 +162,7 @@ class Policy:
     def tokens_only(self, seed: int, prompts: Rows, **options: Any) -> np.ndarray:
         """The sampled tokens of responses of one length: (rows, length)."""
         import torch
+
         from language_model.rollouts import roll_out
 
         generator = torch.Generator().manual_seed(seed)
@@ -166,6 +171,7 @@ class Policy:
     def grpo(self, seed: int, prompts: Rows, table: np.ndarray, **settings: Any) -> dict[str, Any]:
         """grpo_step where a response is worth the mean of its tokens' entries in `table`."""
         import torch
+
         from language_model.reinforcement import GRPOSettings, grpo_step
 
         asked: list[list[list[int]]] = []
@@ -190,6 +196,7 @@ class Policy:
         """ppo_step scored by a reward head over another model with weights `scorer`."""
         import torch
         from drivers_model import build_model
+
         from language_model.preference import RewardHead
         from language_model.reinforcement import PPOSettings, ppo_step
 
@@ -231,6 +238,7 @@ def policy(**options: Any) -> Policy:
 def sampled_once(sizes: dict[str, Any], weights: Arrays, options: dict[str, Any]) -> Rows:
     """The responses of one rollout."""
     from drivers_model import build_model
+
     from language_model.rollouts import roll_out
 
     return roll_out(build_model(sizes, weights), **options).tokens
@@ -240,9 +248,10 @@ def toy(
     sizes: dict[str, Any], weights: Arrays, prompts: np.ndarray, group_size: int, seed: int,
     rate: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """GRPO on counting: prompts (steps, batch, 2); the curve of rewards, and the weights after it."""
+    """GRPO on counting, prompts (steps, batch, 2): the curve of rewards, the weights after."""
     import torch
     from drivers_model import build_model
+
     from language_model.reinforcement import GRPOSettings, grpo_step
 
     model = build_model(sizes, weights)

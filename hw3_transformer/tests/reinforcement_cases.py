@@ -1,4 +1,4 @@
-"""Oracles of task 3.10: sums by definition, losses by cases, and whole steps by autograd in float64."""
+"""Oracles of task 3.10: sums by definition, losses by cases, whole steps by autograd in float64."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def clipped_gain(
 
 
 def both_sides(rng: np.random.Generator, shape: tuple[int, int], clip: float) -> Any:
-    """Log-ratios and advantages such that every case of the clip occurs, and none is at its edge."""
+    """Log-ratios and advantages: every case of the clip occurs, and none is at its edge."""
     ratio = rng.choice([1 - 2 * clip, 1 - clip / 2, 1 + clip / 2, 1 + 2 * clip], shape)
     ratio = ratio * rng.uniform(0.95, 1.05, shape)
     advantages = rng.choice([-1.0, 1.0], shape) * rng.uniform(0.3, 2.0, shape)
@@ -95,7 +95,7 @@ def rollout_log_probs(
 
 
 def assert_rows(got: dict[str, Any], prompts: Rows, group_size: int) -> None:
-    """ids are each prompt with its response, group by group, and mask says where the response is."""
+    """ids are prompts with their responses, group by group; mask says where the response is."""
     asked = [prompt for prompt in prompts for _ in range(group_size)]
     tokens = got["tokens"]
     assert len(tokens) == len(asked), (
@@ -305,7 +305,7 @@ def toy_reward(weights: Weights) -> float:
     ])  # fmt: skip
     with torch.no_grad():
         logits = reference_logits(tensors(weights), TOY, torch.tensor(ids.reshape(-1, 4)))
-        p = logits.softmax(-1).numpy().reshape(8, 100, 4, 10)[:, :, 1:]  # (digit, pair, place, token)
+        p = logits.softmax(-1).numpy().reshape(8, 100, 4, 10)[:, :, 1:]
     total = 0.0
     for digit in range(8):
         wanted = [(digit + i + 1) % 8 for i in range(3)]
