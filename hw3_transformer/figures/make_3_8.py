@@ -89,7 +89,7 @@ def adapters(found: dict[str, Any]) -> None:
         shares, ratios = [100 * p[1] for p in points], [100 * p[2] for p in points]
         right.plot(shares, ratios, "o-", color=colour, label=targets.replace(",", " and "))
         for (rank, *_), x, y in zip(points, shares, ratios, strict=True):
-            right.annotate(f"r={rank}", (x, y), (3, -12), textcoords="offset points", fontsize=7.5,
+            right.annotate(f"r={rank}", (x, y), (-3, 5), textcoords="offset points", fontsize=7.5,
                            ha="right", color=d.SOFT)  # fmt: skip
     right.axhline(90, color=d.GREEN, linewidth=1, linestyle="--")
     right.axvline(2, color=d.RED, linewidth=1, linestyle="--")

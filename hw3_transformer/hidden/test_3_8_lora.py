@@ -77,7 +77,7 @@ def test_over_a_quantised_base(student, rng):
 
 
 @number("3.8")
-@weight(0.75)
+@weight(0.5)
 def test_states_hold_the_adapter_alone_and_wrong_ones_are_refused(student, rng):
     """adapter_state is a copy; missing, unknown and misshapen tensors are named, nothing changes."""
     weights, targets = random_weights(rng, SMALL), ["query", "value"]
