@@ -124,7 +124,11 @@ def check(full: bool) -> None:
     """Check the project itself: harness tests, attacks, and what every homework promises."""
     from autograder.batch import check as checks
 
-    homeworks = [load_assignment(folder) for folder in homework_folders()]
+    found = [load_assignment(folder) for folder in homework_folders()]
+    homeworks = [homework for homework in found if not homework.draft]
+    for homework in found:
+        if homework.draft:
+            console.print(f"{homework.name} is a draft: it is not checked", highlight=False)
     staff = all((homework.root / "solution").is_dir() for homework in homeworks)
     lanes = checks.staff_checks(homeworks, full) if staff else checks.released_checks(homeworks)
     started = time.monotonic()

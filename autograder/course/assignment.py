@@ -73,6 +73,7 @@ class _AssignmentFile(_Strict):
     imports: list[str] = Field(default_factory=list)
     data: list[str] = Field(default_factory=list)  # names in course.data that grading needs
     kernels: bool = False  # its files are CUDA, built while grading
+    draft: bool = False  # being written: neither released nor part of `make test`
     tasks: list[Task] = Field(min_length=1)
     limits: Limits = Field(default_factory=Limits)
     needs: Needs

@@ -48,6 +48,12 @@ class ReleaseReport:
     changed: list[str] = field(default_factory=list)
 
 
+def finished_homeworks(root: Path) -> list[Assignment]:
+    """The homeworks in `root` that are no drafts; raises AssignmentError."""
+    found = [load_assignment(path.parent) for path in sorted(root.glob(f"*/{FILE_NAME}"))]
+    return [homework for homework in found if not homework.draft]
+
+
 def make_release(root: Path, out: Path) -> ReleaseReport:
     """Write the student repository of the course in `root` to `out`.
 
@@ -57,7 +63,7 @@ def make_release(root: Path, out: Path) -> ReleaseReport:
     """
     root, out = Path(root).absolute(), Path(out).absolute()
     _check_target(root, out)
-    homeworks = [load_assignment(path.parent) for path in sorted(root.glob(f"*/{FILE_NAME}"))]
+    homeworks = finished_homeworks(root)
     if not homeworks:
         raise ReleaseError(f"{root} holds no homework (a folder with {FILE_NAME})")
     for homework in homeworks:
@@ -80,7 +86,7 @@ def make_release(root: Path, out: Path) -> ReleaseReport:
 def check_release(root: Path, out: Path) -> ReleaseReport:
     """Prove that `out` gives away nothing of the course in `root`; raises ReleaseError."""
     root, out = Path(root).absolute(), Path(out).absolute()
-    homeworks = [load_assignment(path.parent) for path in sorted(root.glob(f"*/{FILE_NAME}"))]
+    homeworks = finished_homeworks(root)
     released = [name for name in _files(out) if name != MARKER]
     staff = _staff_files(root)
     problems = _misplaced(root, out, released, staff)

@@ -172,6 +172,16 @@ def test_stubs_out_of_step_are_refused(tmp_path: Path) -> None:
         make_release(root, tmp_path / "out")
 
 
+def test_a_draft_is_not_released(tmp_path: Path) -> None:
+    root, out = tmp_path / "course", tmp_path / "out"
+    make_course(root)
+    draft = make_course(root, "hw8_draft")
+    toml = draft.root / "assignment.toml"
+    toml.write_text(toml.read_text().replace("imports =", "draft = true\nimports ="))
+    assert make_release(root, out).homeworks == ["hw9_tiny"]
+    assert not (out / "hw8_draft").exists()
+
+
 def test_releasing_again_replaces_its_own_files_only(tmp_path: Path) -> None:
     root, out = tmp_path / "course", tmp_path / "out"
     make_course(root)
