@@ -30,9 +30,10 @@ def hierarchical_seconds(nodes: int, per_node: int, length: float, cluster: Clus
 def all_reduce_seconds(size: int, stride: int, length: float, cluster: Cluster) -> float:
     """The cheapest all-reduce for `size` ranks that stand `stride` apart; 0 for one rank.
 
-    Where size · stride fits into a node: ring or tree on the inside link. Else ring or tree on the
-    across link, or, where stride divides per_node and the group fills its nodes, hierarchical with
-    per_node / stride ranks of a node.
+    Where size · stride divides per_node, so that no group lies across two nodes: ring or tree on the
+    inside link. (Groups of 3 in nodes of 8 do: the third has ranks 6, 7 and 8.) Else ring or tree
+    on the across link, or, where stride divides per_node and the group fills its nodes,
+    hierarchical with per_node / stride ranks of a node.
     """
     raise NotImplementedError("task 4.2: all_reduce_seconds")
 

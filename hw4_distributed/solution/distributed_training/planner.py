@@ -37,14 +37,15 @@ def hierarchical_seconds(nodes: int, per_node: int, length: float, cluster: Clus
 def all_reduce_seconds(size: int, stride: int, length: float, cluster: Cluster) -> float:
     """The cheapest all-reduce for `size` ranks that stand `stride` apart; 0 for one rank.
 
-    Where size · stride fits into a node: ring or tree on the inside link. Else ring or tree on the
-    across link, or, where stride divides per_node and the group fills its nodes, hierarchical with
-    per_node / stride ranks of a node.
+    Where size · stride divides per_node, so that no group lies across two nodes: ring or tree on the
+    inside link. (Groups of 3 in nodes of 8 do: the third has ranks 6, 7 and 8.) Else ring or tree
+    on the across link, or, where stride divides per_node and the group fills its nodes,
+    hierarchical with per_node / stride ranks of a node.
     """
     # BEGIN SOLUTION 4.2
     if size == 1:
         return 0.0
-    if size * stride <= cluster.per_node:
+    if cluster.per_node % (size * stride) == 0:
         return min(f(size, length, cluster.inside) for f in (ring_seconds, tree_seconds))
     found = [f(size, length, cluster.across) for f in (ring_seconds, tree_seconds)]
     beside = cluster.per_node // stride if cluster.per_node % stride == 0 else 0

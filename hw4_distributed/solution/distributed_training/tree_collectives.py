@@ -19,10 +19,15 @@ def tree_all_reduce(ranks: Communicator, tensor: Tensor, average: bool = False) 
     Up: in step k (1, 2, 4, …) a rank whose number is an odd multiple of k sends its sum to the rank
     k below it, and is done; down the same way back. 2·⌈log₂ size⌉ steps of the whole tensor instead
     of 2·(size − 1) steps of a part: better where latency counts more than bytes. In all,
-    2·(size − 1) messages. Any size of group. Every rank ends with the same bits.
+    2·(size − 1) messages, an empty tensor's too. Any size of group; any shape and strides. Every
+    rank ends with the same bits. Raises TypeError, before anything is sent, for the mean of a type
+    that holds no fractions.
     """
     # BEGIN SOLUTION 4.2
-    flat = tensor.detach().view(-1)
+    if average and not tensor.is_floating_point():
+        raise TypeError(f"{tensor.dtype} holds no fractions: there is no mean of it")
+    whole = tensor.detach()
+    flat = whole.contiguous().view(-1)  # a copy where the tensor is not contiguous
     received = torch.empty_like(flat)
     step = 1
     while step < ranks.size:
@@ -42,6 +47,8 @@ def tree_all_reduce(ranks: Communicator, tensor: Tensor, average: bool = False) 
         if ranks.rank + step < ranks.size:
             ranks.send(flat, ranks.rank + step)
         step //= 2
+    if flat.data_ptr() != whole.data_ptr():
+        whole.copy_(flat.view(whole.shape))
     # END SOLUTION
 
 
@@ -50,7 +57,7 @@ def two_levels(ranks: Communicator, per_node: int) -> tuple[Communicator, Commun
 
     Raises ValueError where the group does not fill its nodes.
     """
-    if ranks.size % per_node:
+    if per_node < 1 or ranks.size % per_node:
         raise ValueError(f"{ranks.size} ranks do not fill nodes of {per_node}")
     nodes = ranks.size // per_node
     groups = [list(range(n * per_node, (n + 1) * per_node)) for n in range(nodes)]
@@ -67,13 +74,17 @@ def hierarchical_all_reduce(
 
     A reduce-scatter inside the node, an all-reduce of this rank's chunk with its peers on the other
     nodes, an all-gather inside the node: across nodes each rank sends 2·(m − 1)/m of 1/g of the
-    tensor, for m nodes of g ranks. Every rank ends with the same bits.
+    tensor, for m nodes of g ranks. Any shape and strides. Every rank ends with the same bits.
+    Raises TypeError, before anything is sent, for the mean of a type that holds no fractions.
     """
     # BEGIN SOLUTION 4.2
-    flat = tensor.detach().view(-1)
+    if average and not tensor.is_floating_point():
+        raise TypeError(f"{tensor.dtype} holds no fractions: there is no mean of it")
+    whole = tensor.detach()
+    flat = whole.reshape(-1)
     chunk = ring_reduce_scatter(node, flat)
     ring_all_reduce(across, chunk)
     if average:
         chunk /= node.size * across.size
-    flat.copy_(ring_all_gather(node, chunk, len(flat)))
+    whole.copy_(ring_all_gather(node, chunk, len(flat)).view(whole.shape))
     # END SOLUTION

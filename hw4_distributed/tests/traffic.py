@@ -1,0 +1,77 @@
+"""What the switch saw, cut into pieces at the barriers. Trusted: the switch's own record."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autograder.sandbox.switch import Event
+from autograder.testing.group import Group
+
+
+def chunk_sizes(count: int, parts: int) -> list[int]:
+    """How many of `count` things each of `parts` ranks has: as even as can be, the first ones more."""
+    return [count // parts + (part < count % parts) for part in range(parts)]
+
+
+def pieces(group: Group, size: int, count: int) -> list[list[list[Event]]]:
+    """sends[piece][rank]: what each rank sent before its first barrier, its second, …
+
+    Asserts that every rank came to `count` barriers.
+    """
+    found: list[list[list[Event]]] = [[[] for _ in range(size)] for _ in range(count + 1)]
+    passed = [0] * size
+    for event in group.events:
+        if event.kind == "barrier":
+            passed[event.rank] += 1
+            assert passed[event.rank] <= count, f"rank {event.rank} came to one barrier too many"
+        elif event.kind == "send":
+            found[passed[event.rank]][event.rank].append(event)
+    assert passed == [count] * size, f"barriers by rank: {passed}, expected {count} of each"
+    return found
+
+
+def sent_bytes(sends: list[list[Event]]) -> np.ndarray:
+    """(ranks, ranks) bytes of one piece."""
+    sent = np.zeros((len(sends), len(sends)), np.int64)
+    for rank, events in enumerate(sends):
+        for event in events:
+            sent[rank, event.peer] += event.size
+    return sent
+
+
+def messages(sends: list[list[Event]]) -> np.ndarray:
+    """(ranks, ranks) messages of one piece."""
+    counted = np.zeros((len(sends), len(sends)), np.int64)
+    for rank, events in enumerate(sends):
+        for event in events:
+            counted[rank, event.peer] += 1
+    return counted
+
+
+def around(by_rank: list[int]) -> np.ndarray:
+    """(ranks, ranks): by_rank[r] from r to the next rank of the ring, nothing else."""
+    size = len(by_rank)
+    wanted = np.zeros((size, size), np.int64)
+    if size > 1:
+        for rank in range(size):
+            wanted[rank, (rank + 1) % size] = by_rank[rank]
+    return wanted
+
+
+def reduce_scatter_bytes(count: int, size: int, width: int) -> list[int]:
+    """Bytes each rank sends in a ring reduce-scatter: all chunks but its own."""
+    return [width * (count - own) for own in chunk_sizes(count, size)] if size > 1 else [0]
+
+
+def all_gather_bytes(count: int, size: int, width: int) -> list[int]:
+    """Bytes each rank sends in a ring all-gather: all chunks but that of the rank after it."""
+    own = chunk_sizes(count, size)
+    return [width * (count - own[(r + 1) % size]) for r in range(size)] if size > 1 else [0]
+
+
+def all_reduce_bytes(count: int, size: int, width: int) -> list[int]:
+    """Bytes each rank sends in a ring all-reduce: 2·(size − 1)/size of all, to the byte."""
+    both = zip(
+        reduce_scatter_bytes(count, size, width), all_gather_bytes(count, size, width), strict=True
+    )
+    return [a + b for a, b in both]
