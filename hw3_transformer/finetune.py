@@ -148,7 +148,7 @@ def train(
     order: list[int] = []
     with tqdm(total=steps, unit="step") as bar:
         for step in range(1, steps + 1):
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             while len(order) < rows:
                 order += rng.permutation(len(examples)).tolist()
             some, order = [examples[place] for place in order[:rows]], order[rows:]
@@ -160,8 +160,9 @@ def train(
             loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
-            seconds = time.perf_counter() - started
-            log.write(step=step, loss=loss.item(), rate=now, seconds=round(seconds, 3))
+            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+            log.write(step=step, loss=loss.item(), rate=now, seconds=round(seconds, 3),
+                      cpu=round(cpu, 3))  # fmt: skip
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
             bar.update()
     model.eval()

@@ -28,10 +28,12 @@ ADAPTER = ["--rank", "40", "--alpha", "80", "--rate", "5e-4"]
 RUNS = {"full": ["--full", "--rate", "2e-5"], "lora": ADAPTER, "lora4": [*ADAPTER, "--bits", "4"]}
 NAMES = (
     "lora_drop_vs_full", "lora_trainable_share", "lora_peak_memory_vs_full",
-    "lora_step_seconds_vs_full", "lora_4bit_drop_vs_full",
+    "lora_step_cpu_vs_full", "lora_4bit_drop_vs_full",
 )  # fmt: skip
 # The folder of finetune.py holds the stubs too: the overlay has to come first.
-_RUN = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; import finetune; finetune.main()"
+_RUN = (
+    "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; import finetune; finetune.main()"
+)
 
 
 @benchmark(*NAMES)
@@ -46,7 +48,9 @@ def fine_tuning(work: Path) -> Iterator[Row]:
     overlay = build_overlay(assignment, own_or_reference(assignment), work / "overlay")
     found = {name: _read(overlay, work / name, options) for name, options in RUNS.items()}
     full, lora, small = (found[name] for name in RUNS)
-    fell = f"from {full['before']:.2f} to {full['held_out']:.2f} nats, adapters {lora['held_out']:.2f}"
+    fell = (
+        f"from {full['before']:.2f} to {full['held_out']:.2f} nats, adapters {lora['held_out']:.2f}"
+    )
     yield Row("lora_drop_vs_full", lora["drop"] / full["drop"], "x", "higher", peer, 0.9, fell)
     share = lora["trainable"] / lora["total"]
     yield Row("lora_trainable_share", 100 * share, "%", "lower", "all weights", 2,
@@ -54,14 +58,16 @@ def fine_tuning(work: Path) -> Iterator[Row]:
     memory = f"{lora['peak_gb']:.2f} and {full['peak_gb']:.2f} GB; 4 bits {small['peak_gb']:.2f} GB"
     yield Row("lora_peak_memory_vs_full", lora["peak_gb"] / full["peak_gb"], "x", "lower", peer,
               None, memory)  # fmt: skip
-    yield Row("lora_step_seconds_vs_full", lora["seconds"] / full["seconds"], "x", "lower", peer,
-              None, f"{lora['seconds']:.2f} and {full['seconds']:.2f} s a step")  # fmt: skip
-    yield Row("lora_4bit_drop_vs_full", small["drop"] / full["drop"], "x", "higher", peer, None,
+    yield Row("lora_step_cpu_vs_full", lora["seconds"] / full["seconds"], "x", "lower", peer,
+              None, f"{lora['seconds']:.2f} and {full['seconds']:.2f} CPU s a step")  # fmt: skip
+    # From the float base's loss: that of a 4-bit base starts higher.
+    drop = full["before"] - small["held_out"]
+    yield Row("lora_4bit_drop_vs_full", drop / full["drop"], "x", "higher", peer, None,
               f"to {small['held_out']:.2f} nats over a 4-bit base")  # fmt: skip
 
 
 def _read(overlay: Path, out: Path, options: list[str]) -> dict[str, Any]:
-    """The last record of a run's log, its drop in loss, and the median time of a step."""
+    """The last record of a run's log, its drop in loss, and the median CPU time of a step."""
     command = [sys.executable, "-c", _RUN, overlay, REPOSITORY / HOMEWORK, "--out", out, *SIZES]
     done = subprocess.run(
         [*map(str, command), *options], capture_output=True, text=True, env=environment(),
@@ -71,6 +77,6 @@ def _read(overlay: Path, out: Path, options: list[str]) -> dict[str, Any]:
         raise RuntimeError(done.stderr[-2000:])
     lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
     first, *steps, last = [json.loads(line) for line in lines]
-    seconds = sorted(step["seconds"] for step in steps)[len(steps) // 2]
+    seconds = sorted(step["cpu"] for step in steps)[len(steps) // 2]
     before = first["held_out"]
     return {**last, "before": before, "drop": before - last["held_out"], "seconds": seconds}

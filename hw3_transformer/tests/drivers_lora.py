@@ -320,22 +320,40 @@ def dropped_layer(x: np.ndarray, a: np.ndarray, b: np.ndarray, weight: np.ndarra
         return torch.stack([layer(torch.tensor(x)) for _ in range(times)]).numpy()
 
 
-class Quantized:
-    """A deep model over a quantised base, for measuring what a backward pass holds."""
+class QuantizedTraining:
+    """A model over a 4-bit base with an adapter on every layer, to see what a graph of it holds."""
 
-    def __init__(self, sizes: dict[str, Any], weights: Arrays, bits: int) -> None:
+    def __init__(self, sizes: dict[str, Any]) -> None:
+        from language_model.config import ModelConfig
         from language_model.lora import attach_lora
+        from language_model.model import Llama
+        from language_model.quantized import quantize_base
 
-        self._model = _model(sizes, weights, bits=bits, group=32)
-        attach_lora(self._model, 4, 8.0, seed=2)
-        self._out: Any = None
+        self.model = Llama(ModelConfig(**sizes)).initialize(0)
+        quantize_base(self.model, 4)
+        names = ["query", "key", "value", "output", "gate", "up", "down"]
+        attach_lora(self.model, 2, 4.0, names, seed=2)
+        self.loss: Any = None
 
-    def forward(self, ids: np.ndarray) -> float:
-        """The loss of a forward pass, whose graph is kept."""
+    def without_graph(self, ids: np.ndarray) -> float:
+        """A loss for which nothing is kept."""
         import torch
 
-        self._out = _loss(self._model, torch.tensor(ids))
-        return self._out.item()
+        with torch.no_grad():
+            return _loss(self.model, torch.tensor(ids)).item()
+
+    def with_graph(self, ids: np.ndarray) -> float:
+        """The same; what backward will need is kept."""
+        import torch
+
+        self.loss = _loss(self.model, torch.tensor(ids))
+        return self.loss.item()
+
+    def backward(self) -> list[float]:
+        """The norms of the gradients of every B."""
+        self.loss.backward()
+        weights = self.model.named_parameters()
+        return [p.grad.norm().item() for name, p in weights if name.endswith("lora_b")]
 
 
 def fine_tune_adapter(
