@@ -127,10 +127,9 @@ def choose(model: Any, pool: list[Example], judges: list[Example], k: int) -> li
         goals = [torch.full_like(row, -100) for row in ids]
         for goal, example in zip(goals, examples, strict=True):
             goal[-1] = example.answer
-        shown = tqdm(ids, desc="gradients", leave=False)
-        rows = [
-            gradient_features(model, [row], [goal]) for row, goal in zip(shown, goals, strict=True)
-        ]
+        # Sixteen at a time: the signs of the projection are drawn once for all of them.
+        starts = tqdm(range(0, len(ids), 16), desc="gradients", leave=False)
+        rows = [gradient_features(model, ids[i : i + 16], goals[i : i + 16]) for i in starts]
         return torch.cat(rows)
 
     return [pool[place] for place in select_examples(features(pool), features(judges), k).tolist()]
