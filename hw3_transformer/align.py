@@ -130,25 +130,19 @@ def as_responses(pairs: Sequence[Pair]) -> tuple[Responses, Responses]:
 
 
 @torch.no_grad()
-def judge(model: Llama, pairs: Sequence[Pair], rows: int) -> dict[str, float]:
-    """Shares of pairs in order, by the implicit reward (a tie is half) and by the base's log p a
-    token; the mean margin between the two answers' log-ratios, in nats."""
-    right = plain = margin = 0.0
+def held_out_log_probs(model: Llama, pairs: Sequence[Pair], rows: int) -> Tensor:
+    """(2, pairs): log p of the chosen and of the rejected answers, `rows` pairs at a time."""
     with in_eval_mode(model):
-        for first in range(0, len(pairs), rows):
-            gains: list[Tensor] = []
-            means: list[Tensor] = []
-            for side in as_responses(pairs[first : first + rows]):
-                with as_reference(model):
-                    reference = sequence_log_probs(model, side)
-                gains.append(sequence_log_probs(model, side) - reference)
-                means.append(reference / side.mask.sum(1))
-            gap = gains[0] - gains[1]
-            right += float((gap > 0).sum() + 0.5 * (gap == 0).sum())
-            margin += float(gap.sum())
-            plain += float((means[0] > means[1]).sum())
-    count = len(pairs)
-    return {"accuracy": right / count, "margin": margin / count, "base": plain / count}
+        parts = [
+            torch.stack([sequence_log_probs(model, side) for side in as_responses(some)])
+            for some in (pairs[first : first + rows] for first in range(0, len(pairs), rows))
+        ]
+    return torch.cat(parts, dim=1)
+
+
+def in_order(gap: Tensor) -> float:
+    """The share of pairs whose gap is above 0; a tie is half."""
+    return float((gap > 0).float().mean() + 0.5 * (gap == 0).float().mean())
 
 
 def described(options: dict[str, Any]) -> dict[str, str]:
@@ -259,7 +253,7 @@ def main() -> None:
 @click.option("--label-smoothing", default=0.0)
 @click.option("--least-gap", default=1.5, help="Between two ratings that make a pair.")
 @click.option("--pairs", default=400, help="To train on.")
-@click.option("--held-out", default=120, help="Pairs to judge by.")
+@click.option("--held-out", default=100, help="Pairs to judge by.")
 @click.option("--tokens", default=24, help="Of each answer.")
 @click.option("--steps", default=80)
 @click.option("--rows", default=4, help="Pairs in a step.")
@@ -283,13 +277,20 @@ def dpo(**options: Any) -> None:
     pairs, held_out = make_pairs(texts, tokenizer, options["pairs"], options, rng)
     trainable, total = count_parameters(model)
     click.echo(f"{trainable:,} of {total:,} weights are trained, on {len(pairs)} pairs")
-    before = judge(model, held_out, 2 * options["rows"])
+    with as_reference(model):
+        reference = held_out_log_probs(model, held_out, 2 * options["rows"])
     train_dpo(model, pairs, options, how)
-    after = judge(model, held_out, 2 * options["rows"])
+    gain = held_out_log_probs(model, held_out, 2 * options["rows"]) - reference
+    lengths = torch.tensor([[len(p.chosen), len(p.rejected)] for p in held_out]).T
+    base = (reference / lengths)[0] - (reference / lengths)[1]
+    found = {
+        "accuracy": in_order(gain[0] - gain[1]), "margin": float((gain[0] - gain[1]).mean()),
+        "base": in_order(base),
+    }  # fmt: skip
     steps = [record for record in read_log(out / "log.jsonl") if "loss" in record]
     if not steps:
         return
-    JsonLog(out / "log.jsonl", keep=options["steps"]).write(step=options["steps"], held_out=after)
+    JsonLog(out / "log.jsonl", keep=options["steps"]).write(step=options["steps"], **found)
     x = [record["step"] for record in steps]
     plot_curves(
         out / "rewards.svg", {n: (x, [r[n] for r in steps]) for n in ("chosen", "rejected")},
@@ -298,9 +299,9 @@ def dpo(**options: Any) -> None:
     plot_curves(out / "loss.svg", {"DPO": (x, [r["loss"] for r in steps])}, title="Loss",
                 ylabel="nats", references={"log 2": float(np.log(2))})  # fmt: skip
     click.echo(
-        f"held-out pairs in order: {before['accuracy']:.0%} before, {after['accuracy']:.0%} after "
-        f"(margin {after['margin']:.2f} nats); the base's own log p a token orders "
-        f"{after['base']:.0%}\nlog {out / 'log.jsonl'}"
+        f"held-out pairs in order: 50% before, where policy and reference are one, and "
+        f"{found['accuracy']:.0%} after (margin {found['margin']:.2f} nats); by the base's own "
+        f"log p a token {found['base']:.0%}\nlog {out / 'log.jsonl'}"
     )
 
 

@@ -56,6 +56,7 @@ def run_benchmarks(only: str, work: Path, on_row: Callable[[Row], None]) -> list
         bench_hw2,
         bench_hw2_gpu,
         bench_hw3,
+        bench_hw3_align,
         bench_hw3_data,
         bench_hw3_finetune,
     )
