@@ -59,6 +59,7 @@ def run_benchmarks(only: str, work: Path, on_row: Callable[[Row], None]) -> list
         bench_hw3_align,
         bench_hw3_data,
         bench_hw3_finetune,
+        bench_hw3_training,
     )
 
     functions = dict.fromkeys(f for name, f in BENCHMARKS.items() if only in name)
