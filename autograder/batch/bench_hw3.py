@@ -139,7 +139,8 @@ def _compare(model: Any, ids: Any, ours: list[list[int]], theirs: list[list[int]
     for row, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         if len(one) != len(other):
             raise NotComparable(f"{len(one)} and {len(other)} tokens in row {row}")
-        place = next((i for i, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), None)
+        pairs = enumerate(zip(one, other, strict=True))
+        place = next((i for i, (a, b) in pairs if a != b), None)
         if place is None:
             continue
         context = torch.tensor([[*ids[row].tolist(), *one[:place]]])

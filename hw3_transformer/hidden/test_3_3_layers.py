@@ -75,9 +75,7 @@ def test_rope_far_out_and_row_by_row(student, rng):
         turn_case(rng, (2, 2, 0, 4), np.zeros((2, 0)), "float32"),
         turn_case(rng, (3, 2, 6, 8), packed[1], "bfloat16"),
     ]
-    check(
-        student, drivers.turned, turn_formula, turns, ("x",), ("cos", "sin"), TURN, "apply_rope"
-    )
+    check(student, drivers.turned, turn_formula, turns, ("x",), ("cos", "sin"), TURN, "apply_rope")
 
 
 @number("3.3")
@@ -112,6 +110,4 @@ def test_any_shape_and_layout(student, rng):
         four = (batch, heads, time, 2 * int(rng.integers(1, 6)))
         turns.append(turn_case(rng, four, positions, "float64", LAYOUTS[place % 3]))
     check(student, drivers.norms, norm_formula, norms, ("x", "weight"), ("eps",), NORM, "rms_norm")
-    check(
-        student, drivers.turned, turn_formula, turns, ("x",), ("cos", "sin"), TURN, "apply_rope"
-    )
+    check(student, drivers.turned, turn_formula, turns, ("x",), ("cos", "sin"), TURN, "apply_rope")

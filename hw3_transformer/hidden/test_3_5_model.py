@@ -36,9 +36,7 @@ def test_a_cache_is_asked_in_turn(student, rng):
         {"ids": ids[:, 3:6], "mask": hidden, "lengths": np.array([3, 2])},
         {"ids": ids[:, 6:], "mask": last, "lengths": np.array([6, 5])},
     ]
-    replies = student.run(
-        drivers.with_cache, sizes=SIZES.fields(), weights=weights, steps=steps
-    )
+    replies = student.run(drivers.with_cache, sizes=SIZES.fields(), weights=weights, steps=steps)
     short = np.delete(ids[1], 2)[None]
     whole = [expected_answer(weights, SIZES, {"ids": row})["logits"][0] for row in (ids[:1], short)]
     for step, reply in zip(steps, replies, strict=True):

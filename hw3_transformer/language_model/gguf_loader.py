@@ -22,6 +22,7 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
     architecture than llama; a field or `token_embd.weight` that is missing; a
     `llama.rope.dimension_count` that is not head_dim; a `llama.rope.scaling.type` other than none.
     """
+
     raise NotImplementedError("task 3.5: read_config")
 
 

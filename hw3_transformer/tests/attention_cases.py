@@ -172,6 +172,8 @@ def module_formula(
         (x @ w.T).unflatten(-1, (-1, sizes.head_dim)).transpose(1, 2) for w in (query, key, value)
     )
     q, k = turn_formula(q, *tables), turn_formula(k, *tables)
-    keys, values = (k, v) if past is None else (torch.cat([o, n], 2) for o, n in zip(past, (k, v)))
+    keys, values = (k, v)
+    if past is not None:
+        keys, values = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
     seen = oracle(q, keys, values, mask)
     return seen.transpose(1, 2).reshape(batch, time, width) @ output.T, k, v

@@ -17,6 +17,7 @@ def masks(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`attention_mask` of each case: its positions, and its documents where it has some."""
     import torch
     from drivers_layers import plain
+
     from language_model.attention import attention_mask
 
     names = ("query_positions", "key_positions", "query_documents", "key_documents")
@@ -59,6 +60,7 @@ def attend_long(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.nda
 
 def _module(sizes: dict[str, Any], weights: dict[str, np.ndarray], layer: int, dtype: str) -> Any:
     import torch
+
     from language_model.attention import Attention
     from language_model.config import ModelConfig
 
@@ -69,6 +71,7 @@ def _module(sizes: dict[str, Any], weights: dict[str, np.ndarray], layer: int, d
 
 def _tables(positions: np.ndarray, sizes: dict[str, Any]) -> tuple[Any, Any]:
     import torch
+
     from language_model.layers import rope_tables
 
     head_dim = sizes["hidden_size"] // sizes["num_heads"]

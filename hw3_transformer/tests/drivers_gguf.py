@@ -31,6 +31,7 @@ def load(
 
     import torch
     from drivers_layers import plain
+
     from language_model.gguf_loader import load_gguf
 
     options = {} if dtype is None else {"dtype": getattr(torch, dtype)}
@@ -57,6 +58,7 @@ def config(file: np.ndarray) -> dict[str, Any]:
     from dataclasses import asdict
 
     import gguf
+
     from language_model.gguf_loader import read_config
 
     with _file(file) as path:
@@ -73,6 +75,7 @@ def names(gguf_names: list[str]) -> list[str | None]:
 def unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:
     """`unpermute` of a matrix."""
     import torch
+
     from language_model.gguf_loader import unpermute
 
     return unpermute(torch.tensor(weight), heads).numpy()
@@ -81,6 +84,7 @@ def unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:
 def real(path: str, ids: np.ndarray, columns: np.ndarray) -> dict[str, Any]:
     """Logits of the model in the file at `path`: some columns, and argmax and logsumexp of all."""
     import torch
+
     from language_model.gguf_loader import load_gguf
 
     model = load_gguf(path)

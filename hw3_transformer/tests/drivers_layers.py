@@ -101,6 +101,7 @@ def norm_module(width: int, eps: float, x: np.ndarray) -> dict[str, Any]:
 def tables(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """cos and sin that `rope_tables` gives for positions, head_dim and theta."""
     import torch
+
     from language_model.layers import rope_tables
 
     replies = []
@@ -114,6 +115,7 @@ def tables(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def turned(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`apply_rope` of each case's x by its cos and sin."""
     import torch
+
     from language_model.layers import apply_rope
 
     replies = []
@@ -129,6 +131,7 @@ def scores(
 ) -> np.ndarray:
     """Dot products of one query and one key, (head_dim,) float64, at each pair of positions."""
     import torch
+
     from language_model.layers import apply_rope, rope_tables
 
     width = len(query)
@@ -142,6 +145,7 @@ def scores(
 def gated(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`SwiGLU` with the weights of each case, on its x."""
     import torch
+
     from language_model.layers import SwiGLU
 
     replies = []

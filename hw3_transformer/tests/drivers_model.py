@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 
-def build_model(sizes: dict[str, Any], weights: dict[str, np.ndarray], dtype: str = "float32") -> Any:
+def build_model(
+    sizes: dict[str, Any], weights: dict[str, np.ndarray], dtype: str = "float32"
+) -> Any:
     """The student's Llama with these weights."""
     import torch
+
     from language_model.config import ModelConfig
     from language_model.model import Llama
 
@@ -63,6 +66,7 @@ def block(
 ) -> np.ndarray:  # fmt: skip
     """The first block of the model on x, float64."""
     import torch
+
     from language_model.layers import rope_tables
 
     model = build_model(sizes, weights, "float64")

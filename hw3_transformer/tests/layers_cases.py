@@ -82,7 +82,11 @@ def gated_case(
     kind, width = numpy_type(dtype), shape[-1]
     weights = {
         name: (0.5 * rng.standard_normal(size)).astype(kind)
-        for name, size in (("gate", (inner, width)), ("up", (inner, width)), ("down", (width, inner)))
+        for name, size in (
+            ("gate", (inner, width)),
+            ("up", (inner, width)),
+            ("down", (width, inner)),
+        )
     }
     return {
         "x": (scale * rng.standard_normal(shape)).astype(kind), **weights, "dtype": dtype,
@@ -172,7 +176,9 @@ def check(
             )  # fmt: skip
         for leaf, after in reply["inputs"].items():
             if leaf in case:
-                kind = getattr(torch, case.get("weight_dtype", dtype) if leaf == "weight" else dtype)
+                kind = getattr(
+                    torch, case.get("weight_dtype", dtype) if leaf == "weight" else dtype
+                )
                 before = torch.tensor(case[leaf]).to(kind)
                 before = before.float() if kind in (torch.bfloat16, torch.float16) else before
                 assert_equal(after, before.numpy(), name=f"{leaf} after {text}",

@@ -94,7 +94,9 @@ def test_rope_tables_hold_the_angles(student, rng):
 
 
 def _tables_label(case):
-    return f"positions {case['positions'].shape}, head_dim={case['head_dim']}, theta={case['theta']:g}"
+    return (
+        f"positions {case['positions'].shape}, head_dim={case['head_dim']}, theta={case['theta']:g}"
+    )
 
 
 @number("3.3")
@@ -108,9 +110,7 @@ def test_rope_turns_pairs_of_halves(student, rng):
             layout = LAYOUTS[place % 3]
             shape = (2, heads, time, head_dim)
             cases.append(turn_case(rng, shape, positions, dtype, layout))
-    check(
-        student, drivers.turned, turn_formula, cases, ("x",), ("cos", "sin"), TURN, "apply_rope"
-    )
+    check(student, drivers.turned, turn_formula, cases, ("x",), ("cos", "sin"), TURN, "apply_rope")
 
 
 @number("3.3")

@@ -50,7 +50,9 @@ def test_mask_allows_the_past_of_the_own_document(student, rng):
     row = np.tile(np.arange(12), (3, 1))
     cases.append({"query_positions": row, "key_positions": row, "query_documents": documents,
                   "key_documents": documents})  # fmt: skip
-    for case, reply in zip(cases, student.run_cases(drivers.masks, cases, _mask_label), strict=True):
+    for case, reply in zip(
+        cases, student.run_cases(drivers.masks, cases, _mask_label), strict=True
+    ):
         text = _mask_label(case)
         assert reply["dtype"] == "bool", f"{text}: {reply['dtype']}, expected bool"
         assert_equal(
@@ -158,7 +160,9 @@ def test_queries_that_see_nothing_give_zeros(student, rng):
         for name, array in (("value", reply["value"]), ("gradient for the query",
                                                         reply["gradients"]["query"])):  # fmt: skip
             array = np.asarray(array)
-            assert np.isfinite(array).all(), f"{name}: NaN or infinite\nhint: {ATTENTION.not_finite}"
+            assert np.isfinite(array).all(), (
+                f"{name}: NaN or infinite\nhint: {ATTENTION.not_finite}"
+            )
             assert not array[blind].any(), (
                 f"the {name} of queries that may see nothing is not 0: {array[blind].flat[0]:.4g}\n"
                 "hint: a softmax over equal scores gives 1/keys, not 0: clear those weights"
@@ -218,9 +222,7 @@ def test_keys_are_not_copied_for_each_query_head(student, rng):
     expected = (weights @ value[0].astype(np.float64)).reshape(1, heads, 1, head_dim)
     assert_close(memory.value, expected, rtol=1e-3, atol=1e-4, name="attention over 16,384 keys")
     extra, one = memory.extra_bytes / 2**20, heads * keys * head_dim * 4 / 2**20
-    student.measure(
-        Measure(name="memory over 16,384 keys", value=extra, unit="MB", full=64)
-    )
+    student.measure(Measure(name="memory over 16,384 keys", value=extra, unit="MB", full=64))
     assert extra < 64, (
         f"{extra:.0f} MB were used on top of query, key and value; keys repeated for every query "
         f"head are {one:.0f} MB\nhint: view the query as (batch, kv_heads, group * queries, "

@@ -101,7 +101,9 @@ def reference_hidden(
     x = weights["embedding.weight"][ids]
     for layer in range(sizes.num_layers):
         block = f"blocks.{layer}."
-        part = {name.removeprefix(block): w for name, w in weights.items() if name.startswith(block)}
+        part = {
+            name.removeprefix(block): w for name, w in weights.items() if name.startswith(block)
+        }
         h = _normalized(x, part["attention_norm.weight"], sizes.norm_eps)
         q, k, v = (
             (h @ part[f"attention.{name}.weight"].T).view(batch, time, -1, sizes.head_dim)

@@ -22,6 +22,7 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
     architecture than llama; a field or `token_embd.weight` that is missing; a
     `llama.rope.dimension_count` that is not head_dim; a `llama.rope.scaling.type` other than none.
     """
+
     # BEGIN SOLUTION 3.5
     def field(name: str, default: Any = None) -> Any:
         entry = reader.get_field(name)
@@ -36,7 +37,9 @@ def read_config(reader: gguf.GGUFReader) -> ModelConfig:
         raise ValueError(f"a model of architecture {architecture!r}; this loader reads llama")
     scaling = field("llama.rope.scaling.type", "none")
     if scaling != "none":
-        raise ValueError(f"llama.rope.scaling.type is {scaling!r}; only plain rotation is supported")
+        raise ValueError(
+            f"llama.rope.scaling.type is {scaling!r}; only plain rotation is supported"
+        )
     shapes = {tensor.name: tensor.shape for tensor in reader.tensors}
     if "token_embd.weight" not in shapes:
         raise ValueError("the file has no token_embd.weight")
