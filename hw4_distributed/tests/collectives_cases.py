@@ -58,10 +58,11 @@ def reduced(tensors: list[np.ndarray], dtype: str, average: bool) -> tuple[np.nd
     """
     size = len(tensors)
     if dtype == "bool":
-        return np.logical_or.reduce(tensors), np.zeros(tensors[0].shape)
+        return np.asarray(np.logical_or.reduce(tensors)), np.zeros(tensors[0].shape)
     if dtype not in ROUNDOFF:
         with np.errstate(over="ignore"):
-            return np.add.reduce(tensors, dtype=dtype), np.zeros(tensors[0].shape)
+            total = np.add.reduce(tensors, dtype=dtype)
+        return np.asarray(total), np.zeros(tensors[0].shape)
     wide = np.stack([t.astype(np.float64) for t in tensors])
     share = size if average else 1
     bound = 1.02 * size * ROUNDOFF[dtype] * np.abs(wide).sum(0) / share

@@ -13,9 +13,10 @@ def ring_reduce_scatter(ranks: Communicator, tensor: Tensor) -> Tensor:
     """Sum over the ranks, of which rank r gets chunk r: a new tensor (stop − start,).
 
     tensor: one-dimensional, of the same size and type on every rank; it is left as it was. Integers
-    are added as torch adds them (they wrap around), booleans are or-ed. Chunks are those of `chunk_bounds(len(tensor), ranks.size)`. Takes size − 1 steps; in
-    each, every rank sends one chunk to the next rank and receives one from the previous, so each
-    sends all chunks but one. An empty chunk is sent like any other.
+    are added as torch adds them (they wrap around), booleans are or-ed. Chunks
+    are those of `chunk_bounds(len(tensor), ranks.size)`. Takes size − 1 steps; in each, every rank
+    sends one chunk to the next rank and receives one from the previous, so each sends all chunks
+    but one. An empty chunk is sent like any other.
     """
     # BEGIN SOLUTION 4.1
     tensor = tensor.detach()
