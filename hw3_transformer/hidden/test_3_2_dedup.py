@@ -63,20 +63,20 @@ def test_copies_chains_and_empty_texts(student, rng):
     for _ in range(30):
         chain.append(changed(rng, chain[-1], 0.03))
     others = near_duplicates(rng, 60, 20)
-    texts = [page] * 600 + [" ".join(words) for words in chain] + others + ["", " ", "one", "One"]
+    texts = [page] * 300 + [" ".join(words) for words in chain] + others + ["", " ", "one", "One"]
     texts = [texts[i] for i in rng.permutation(len(texts))]
     got = student.run(
         drivers.deduplicated, texts=texts, threshold=0.6, permutations=256, recall=0.9999999,
         seed=int(rng.integers(2**31)),
     )  # fmt: skip
     check_pairs(got["candidates"], len(texts))
-    assert len(got["candidates"]) <= 3_000, (
-        f"{len(got['candidates'])} candidates for {len(texts)} documents, 600 of them equal\n"
+    assert len(got["candidates"]) <= 2_000, (
+        f"{len(got['candidates'])} candidates for {len(texts)} documents, 300 of them equal\n"
         "hint: documents with the same set of shingles need no pairs but (first, other)"
     )
     first = next(i for i, text in enumerate(texts) if text == page)
     copies = [i for i, text in enumerate(texts) if text == page]
-    assert_equal(got["cluster"][copies], np.full(600, first), name="the clusters of the copies")
+    assert_equal(got["cluster"][copies], np.full(300, first), name="the clusters of the copies")
     rest = [i for i, text in enumerate(texts) if text != page or i == first]
     place = {i: k for k, i in enumerate(rest)}
     inside = [k for k, (i, j) in enumerate(got["duplicates"].tolist()) if {i, j} <= place.keys()]
