@@ -83,20 +83,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             head = weight.to(kind)
             for some, wanted in zip(rows.split(chunk_rows), targets.split(chunk_rows), strict=True):
                 part = hidden[some].to(kind)  # (chunk, d)
-                scores = (part @ head.T).to(wide)  # (chunk, vocab)
-                normalizer = scores.logsumexp(-1, keepdim=True)
-                total += (normalizer - scores.gather(1, wanted[:, None])).sum()
+                scores = (part @ head.T).to(wide).log_softmax(-1)  # (chunk, vocab)
+                total -= scores.gather(1, wanted[:, None]).sum()
                 if not any(asked):
                     continue
-                slope = scores.sub_(normalizer).exp_()
+                slope = scores.exp_()
                 slope.scatter_add_(1, wanted[:, None], slope.new_full((len(wanted), 1), -1.0))
-                slope = (slope / len(rows)).to(kind)
+                slope = slope.to(kind)
                 if grad_hidden is not None:
-                    grad_hidden[some] = (slope @ head).to(hidden.dtype)
-                if grad_weight is not None:
+                    grad_hidden[some] = (slope @ head / len(rows)).to(hidden.dtype)
+                if grad_weight is None:
+                    continue
+                if kind == wide:
+                    grad_weight.addmm_(slope.T, part)
+                else:
                     grad_weight += slope.T @ part
         if grad_weight is not None:
-            grad_weight = grad_weight.to(weight.dtype)
+            grad_weight = grad_weight.div_(max(len(rows), 1)).to(weight.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return (total / max(len(rows), 1)).to(wide)
         # END SOLUTION
