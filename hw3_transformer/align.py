@@ -369,7 +369,8 @@ def grpo(**options: Any) -> None:
             "mean reward": (x, [r["reward"] for r in records]),
             "deviation within a group": (x, [r["spread"] for r in records]),
         },
-        title="Counting, learned from rewards", ylabel="reward", references={"chance": 1 / DIGITS},
+        title="Counting, learned from rewards", ylabel="reward",
+        references={"chance": 1 / (DIGITS + 2)},
     )  # fmt: skip
     last = [record["reward"] for record in records[-10:]]
     shown = roll_out(model, [[DIGITS + 1, 5]], 1, options["length"], 1.0, generator=generator)

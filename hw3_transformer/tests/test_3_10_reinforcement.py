@@ -239,7 +239,9 @@ def test_the_prompt_is_prefilled_once_a_group(student, rng):
     calls = policy.call("sample", **call)["calls"]
     ran = sum(c["rows"] * c["time"] for c in calls)
     full = 60 + 24 * (new - 1)
-    student.measure(Measure(name="positions run for 24 responses", value=ran, full=full))
+    student.measure(
+        Measure(name="positions run for 24 responses", value=ran, unit="", full=full)
+    )
     assert ran <= full, (
         f"{ran} positions ran through the model; {full} are enough: the 3 prompts of 20 tokens "
         f"once, then {new - 1} tokens of 24 rows (nothing follows the last). Prefill the prompts, "
@@ -293,7 +295,9 @@ def test_a_task_is_learned_from_rewards_alone(student, rng):
     )  # fmt: skip
     # Computed here from the weights that came back: a sum over all responses, nothing sampled.
     after = toy_reward(got["weights"])
-    student.measure(Measure(name="expected reward after 150 steps of GRPO", value=after, full=0.85))
+    student.measure(
+        Measure(name="expected reward after 150 steps of GRPO", value=after, unit="", full=0.85)
+    )
     curve = ", ".join(f"{r:.2f}" for r in got["curve"][9::10])
     assert after >= 0.85, (
         f"the policy's expected reward is {after:.3f}, {before:.3f} before training; 0.85 is asked "
