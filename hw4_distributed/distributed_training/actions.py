@@ -114,6 +114,8 @@ def check_complete(schedule: Schedule) -> None:
     for stage, actions in enumerate(schedule):
         places: dict[Action, int] = {}
         for place, action in enumerate(actions):
+            if action.kind not in ("forward", "backward") or action.microbatch < 0:
+                raise ScheduleError(f"stage {stage} has {action!r}")
             if action in places:
                 raise ScheduleError(f"stage {stage} has {action} twice")
             places[action] = place

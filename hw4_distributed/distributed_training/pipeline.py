@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from distributed_training.actions import Action
+from distributed_training.actions import Action, check_complete
 from distributed_training.communicator import Communicator, Work
 from distributed_training.model import Llama
 from distributed_training.partition import chunk_bounds
@@ -57,13 +57,32 @@ def run_schedule(
 ) -> list[float]:
     """Run this rank's actions; gradients are added to the stage's parameters.
 
-    inputs: the micro-batches' ids, used on the first rank; targets: used on the last. hidden_shape:
-    the shape of what crosses between stages for a micro-batch (the last one may be smaller).
+    inputs: the micro-batches' ids, one tensor (rows, time) each; their values are used on the first
+    rank, their numbers of rows on all. targets: their values are used on the last. hidden_shape: the
+    shape of what crosses between stages for a micro-batch (the last one may be smaller).
+
+    Any actions that the simulator can run are followed, not 1F1B alone; every stage must do its
+    backwards in the same order. A receive is posted when its action starts, no earlier. Micro-batch
+    m's activations go to the next rank under tag 2m, their gradients back under tag 2m + 1. Sends do
+    not wait for the other side, or 1F1B's neighbours, which send to each other at the same time,
+    would wait in a circle.
+
     The loss of a micro-batch is weighted by its share of all rows, so that the sum of the gradients
-    is that of the whole batch's mean loss. Activations go to the next rank and gradients to the
-    previous one, each micro-batch under its own tag; sends do not wait for the other side, so that
-    1F1B's neighbours, which send to each other at the same time, do not wait in a circle. What was
-    held for a micro-batch is let go at the end of its backward. Returns the weighted losses by
-    micro-batch on the last rank, [] elsewhere.
+    is that of the whole batch's mean loss. What was held for a micro-batch is let go at the end of
+    its backward, what was sent for it too: an activation has arrived when its gradient comes back,
+    and a gradient at the latest when the next one is sent (`Work.wait`).
+
+    Returns the weighted losses by micro-batch on the last rank, [] elsewhere. Where nothing on a
+    stage and before it is trained, its backwards only receive. Raises ValueError, before anything is
+    sent, where the actions are not a forward and later a backward of each of the inputs.
     """
+    check_run(actions, len(inputs), len(targets))
     raise NotImplementedError("task 4.6: run_schedule")
+
+
+def check_run(actions: Sequence[Action], inputs: int, targets: int) -> None:
+    """Given: each of `inputs` micro-batches forward once and backward once, later, or ValueError."""
+    check_complete([list(actions)])
+    count = len(actions) // 2
+    if count != inputs or inputs != targets:
+        raise ValueError(f"actions of {count} micro-batches, {inputs} inputs, {targets} targets")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distributed_training.collectives import ring_all_gather, ring_all_reduce
+from distributed_training.collectives import all_to_all, ring_all_gather, ring_all_reduce
 from distributed_training.communicator import Communicator
 from distributed_training.model import Attention, Llama, SwiGLU
 from distributed_training.partition import chunk_bounds
@@ -45,6 +45,19 @@ class SumOverRanks(torch.autograd.Function):
         raise NotImplementedError("task 4.5: SumOverRanks.backward")
 
 
+def shard(rows: Tensor, frozen: bool) -> nn.Parameter:
+    """Given: a parameter with memory of its own; what was frozen stays frozen."""
+    return nn.Parameter(rows.detach().clone(), requires_grad=not frozen)
+
+
+def check_ids(ids: Tensor, vocab_size: int) -> None:
+    """Given: refuse what no rank has. Raises IndexError, as torch does."""
+    if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < vocab_size):
+        raise IndexError(
+            f"ids from {int(ids.min())} to {int(ids.max())} with a vocabulary of {vocab_size}"
+        )
+
+
 class ColumnParallelLinear(nn.Module):
     """x · Wᵀ of which this rank computes some output columns: rows start:stop of W.
 
@@ -59,7 +72,7 @@ class ColumnParallelLinear(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.ranks, self.input_is_copied = ranks, input_is_copied
-        self.weight = nn.Parameter(weight[bounds[0] : bounds[1]].detach().clone())
+        self.weight = shard(weight[bounds[0] : bounds[1]], not weight.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, in_features) -> (…, stop − start)."""
@@ -76,7 +89,7 @@ class RowParallelLinear(nn.Module):
     def __init__(self, weight: Tensor, ranks: Communicator, bounds: tuple[int, int]) -> None:
         super().__init__()
         self.ranks = ranks
-        self.weight = nn.Parameter(weight[:, bounds[0] : bounds[1]].detach().clone())
+        self.weight = shard(weight[:, bounds[0] : bounds[1]], not weight.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, stop − start) -> (…, out_features)."""
@@ -88,12 +101,16 @@ class VocabParallelEmbedding(nn.Module):
 
     def __init__(self, weight: Tensor, ranks: Communicator) -> None:
         super().__init__()
-        self.ranks = ranks
+        self.ranks, self.vocab_size = ranks, len(weight)
         self.start, self.stop = chunk_bounds(len(weight), ranks.size)[ranks.rank]
-        self.weight = nn.Parameter(weight[self.start : self.stop].detach().clone())
+        self.weight = shard(weight[self.start : self.stop], not weight.requires_grad)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids: (…) int64 -> (…, hidden_size), whole, the same on every rank."""
+        """ids: (…) int64 -> (…, hidden_size), whole, the same on every rank.
+
+        A rank may have no rows. Raises IndexError for an id that no rank has, before anything is
+        sent: silence would return a row of zeros.
+        """
         raise NotImplementedError("task 4.5: VocabParallelEmbedding.forward")
 
 
@@ -110,15 +127,15 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
 
 
 def _largest_over_ranks(values: Tensor, ranks: Communicator) -> Tensor:
-    """Given: the largest of every rank's values, element by element."""
-    counts = len(values)
-    gathered = ring_all_gather_rows(values, ranks)
-    return gathered.view(ranks.size, counts).amax(0)
+    """Given: the largest of every rank's (n,) values, element by element: an all-reduce of maxima.
 
-
-def ring_all_gather_rows(values: Tensor, ranks: Communicator) -> Tensor:
-    """Given: every rank's (n,) values one after another, (size · n,)."""
-    return ring_all_gather(ranks, values.contiguous(), len(values) * ranks.size)
+    Each rank gets its chunk from all, and hands the maxima on: 2·(size − 1)/size numbers a value.
+    """
+    bounds = chunk_bounds(len(values), ranks.size)
+    start, stop = bounds[ranks.rank]
+    parts = [values[first:last] for first, last in bounds]
+    largest = torch.stack(all_to_all(ranks, parts, [stop - start] * ranks.size)).amax(0)
+    return ring_all_gather(ranks, largest, len(values))
 
 
 def vocab_parallel_cross_entropy(
@@ -126,10 +143,13 @@ def vocab_parallel_cross_entropy(
 ) -> Tensor:
     """The mean cross-entropy over rows of logits that are divided by columns among the ranks.
 
-    logits: (rows, stop − start) float32, this rank's columns of `chunk_bounds(vocab_size, size)`;
-    targets: (rows,) int64 of the whole vocabulary, the same on every rank. Per row, three numbers
-    cross: the largest logit, the sum of exponentials, and the target's logit; never the logits.
-    Returns the same scalar on every rank; the gradient is this rank's columns'.
+    logits: (rows, stop − start) float32 or float64, this rank's columns of
+    `chunk_bounds(vocab_size, size)`; a rank may have none. targets: (rows,) int64 of the whole
+    vocabulary, the same on every rank. Per row, three numbers cross: the largest logit (by
+    `_largest_over_ranks`), then, in one all-reduce of (2, rows), the sum of exponentials and the
+    target's logit; never the logits. Nothing crosses in the backward pass. Returns the same scalar
+    on every rank; the gradient is this rank's columns'. Finite for logits of any finite size.
+    Raises IndexError for a target that no rank has, before anything is sent.
     """
     raise NotImplementedError("task 4.5: vocab_parallel_cross_entropy")
 
@@ -168,7 +188,8 @@ def parallelize(model: Llama, ranks: Communicator) -> Llama:
 
     Attention is divided by heads, as `chunk_bounds(num_heads, size)`: query, key and value by
     columns, output by rows. The MLP by its inner width: gate and up by columns, down by rows. The
-    embedding and the head by the vocabulary; the head's output is this rank's columns of the logits.
+    embedding and the head by the vocabulary; the head's output is this rank's columns of the logits,
+    for `vocab_parallel_cross_entropy`. Of a weight, only this rank's part is read.
     Two all-reduces forward and two backward a block. Tied embeddings stay tied: one parameter.
     Raises ValueError where there are fewer heads than ranks. Returns the model.
     """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from distributed_training.actions import Action
+from distributed_training.actions import Action, check_complete
 from distributed_training.communicator import Communicator, Work
 from distributed_training.model import Llama
 from distributed_training.partition import chunk_bounds
@@ -57,51 +57,75 @@ def run_schedule(
 ) -> list[float]:
     """Run this rank's actions; gradients are added to the stage's parameters.
 
-    inputs: the micro-batches' ids, used on the first rank; targets: used on the last. hidden_shape:
-    the shape of what crosses between stages for a micro-batch (the last one may be smaller).
+    inputs: the micro-batches' ids, one tensor (rows, time) each; their values are used on the first
+    rank, their numbers of rows on all. targets: their values are used on the last. hidden_shape: the
+    shape of what crosses between stages for a micro-batch (the last one may be smaller).
+
+    Any actions that the simulator can run are followed, not 1F1B alone; every stage must do its
+    backwards in the same order. A receive is posted when its action starts, no earlier. Micro-batch
+    m's activations go to the next rank under tag 2m, their gradients back under tag 2m + 1. Sends do
+    not wait for the other side, or 1F1B's neighbours, which send to each other at the same time,
+    would wait in a circle.
+
     The loss of a micro-batch is weighted by its share of all rows, so that the sum of the gradients
-    is that of the whole batch's mean loss. Activations go to the next rank and gradients to the
-    previous one, each micro-batch under its own tag; sends do not wait for the other side, so that
-    1F1B's neighbours, which send to each other at the same time, do not wait in a circle. What was
-    held for a micro-batch is let go at the end of its backward. Returns the weighted losses by
-    micro-batch on the last rank, [] elsewhere.
+    is that of the whole batch's mean loss. What was held for a micro-batch is let go at the end of
+    its backward, what was sent for it too: an activation has arrived when its gradient comes back,
+    and a gradient at the latest when the next one is sent (`Work.wait`).
+
+    Returns the weighted losses by micro-batch on the last rank, [] elsewhere. Where nothing on a
+    stage and before it is trained, its backwards only receive. Raises ValueError, before anything is
+    sent, where the actions are not a forward and later a backward of each of the inputs.
     """
+    check_run(actions, len(inputs), len(targets))
     # BEGIN SOLUTION 4.6
     first, last = ranks.rank == 0, ranks.rank == ranks.size - 1
     rows = sum(len(part) for part in inputs)
-    held: dict[int, tuple[Tensor, Tensor]] = {}
     losses = [0.0] * len(inputs)
-    sending: list[tuple[Work, Tensor]] = []
-    for action in actions:
-        m = action.microbatch
-        if action.kind == "forward":
-            if first:
-                x = inputs[m]
-            else:
-                x = torch.empty(hidden_shape(m), dtype=dtype)
-                ranks.recv(x, ranks.rank - 1, tag=2 * m)
-                x.requires_grad_()
-            y = stage(x)
-            if last:
-                y = loss(y, targets[m]) * (len(inputs[m]) / rows)
-                losses[m] = y.item()
-            else:
-                message = y.detach().contiguous()
-                sending.append((ranks.isend(message, ranks.rank + 1, tag=2 * m), message))
-            held[m] = (x, y)
+    held: dict[int, tuple[Tensor, Tensor]] = {}
+    sending: dict[int, Work] = {}  # activations under way
+    returning: list[Work] = []  # the last gradient, under way
+
+    # Functions, so that no name of the loop's holds a tensor beyond its backward.
+    def forward(m: int) -> None:
+        x = inputs[m]
+        if not first:
+            x = torch.empty(hidden_shape(m), dtype=dtype, device=inputs[m].device)
+            ranks.recv(x, ranks.rank - 1, tag=2 * m)
+            x.requires_grad_()
+        y = stage(x)
+        if last:
+            y = loss(y, targets[m]) * (len(inputs[m]) / rows)
+            losses[m] = y.item()
         else:
-            x, y = held.pop(m)
-            if last:
-                y.backward()
-            else:
-                upstream = torch.empty_like(y)
-                ranks.recv(upstream, ranks.rank + 1, tag=2 * m + 1)
-                y.backward(upstream)
-            if not first:
-                assert x.grad is not None
-                message = x.grad.contiguous()
-                sending.append((ranks.isend(message, ranks.rank - 1, tag=2 * m + 1), message))
-    for work, _ in sending:
+            sending[m] = ranks.isend(y.detach().contiguous(), ranks.rank + 1, tag=2 * m)
+        held[m] = (x, y)
+
+    def backward(m: int) -> None:
+        x, y = held.pop(m)
+        upstream = None
+        if not last:
+            upstream = torch.empty_like(y, memory_format=torch.contiguous_format)
+            ranks.recv(upstream, ranks.rank + 1, tag=2 * m + 1)
+            sending.pop(m).wait()
+        if y.requires_grad:
+            y.backward(upstream)
+        if not first:
+            assert x.grad is not None
+            if returning:
+                returning.pop().wait()
+            returning.append(ranks.isend(x.grad.contiguous(), ranks.rank - 1, tag=2 * m + 1))
+
+    for action in actions:
+        (forward if action.kind == "forward" else backward)(action.microbatch)
+    for work in returning:
         work.wait()
     return losses if last else []
     # END SOLUTION
+
+
+def check_run(actions: Sequence[Action], inputs: int, targets: int) -> None:
+    """Given: each of `inputs` micro-batches forward once and backward once, later, or ValueError."""
+    check_complete([list(actions)])
+    count = len(actions) // 2
+    if count != inputs or inputs != targets:
+        raise ValueError(f"actions of {count} micro-batches, {inputs} inputs, {targets} targets")
