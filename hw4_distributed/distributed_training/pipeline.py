@@ -14,6 +14,8 @@ from distributed_training.partition import chunk_bounds
 
 # Logits or whatever the last stage makes, and the targets of the micro-batch -> a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
+# A micro-batch -> the shape of what crosses between two stages for it.
+HiddenShape = Callable[[int], tuple[int, ...]]
 
 
 class Stage(nn.Module):
@@ -45,6 +47,52 @@ class Stage(nn.Module):
         return x
 
 
+class StageRun:
+    """One run of a stage's actions on rank `ranks.rank`: forwards, backwards, and what is held.
+
+    The messages are fixed. Micro-batch m's activations go to the next rank under tag 2m, their
+    gradient comes back under tag 2m + 1. A receive is posted when its action starts, no earlier.
+    Sends do not wait for the other side: 1F1B's neighbours, which send to each other at the same
+    time, would wait in a circle.
+
+    At the end of its backward nothing of a micro-batch is held any more, except the gradient that
+    was sent, until the next one is. (An activation has arrived when its gradient comes back; a
+    gradient is waited for, `Work.wait`, before the next one is sent.)
+    """
+
+    def __init__(
+        self, stage: nn.Module, ranks: Communicator, inputs: Sequence[Tensor],
+        targets: Sequence[Tensor], loss: Loss, hidden_shape: HiddenShape, dtype: torch.dtype,
+    ) -> None:  # fmt: skip
+        self.stage, self.ranks, self.loss = stage, ranks, loss
+        self.inputs, self.targets = inputs, targets
+        self.hidden_shape, self.dtype = hidden_shape, dtype
+        self.losses = [0.0] * len(inputs)
+        self.held: dict[int, tuple[Tensor, Tensor]] = {}  # the stage's input and output
+        self.sending: dict[int, Work] = {}  # activations under way, by micro-batch
+        self.returning: Work | None = None  # the last gradient under way
+
+    def forward(self, m: int) -> None:
+        """Receive (the first rank has its own input), compute, send; the last rank takes the loss.
+
+        The loss is weighted by the micro-batch's share of all rows. `losses[m]` is set.
+        """
+        raise NotImplementedError("task 4.6: StageRun.forward")
+
+    def backward(self, m: int) -> None:
+        """Receive the output's gradient (the last rank has the loss), go back, send the input's.
+
+        Where nothing on this rank and before it is trained, the gradient is received and dropped.
+        """
+        raise NotImplementedError("task 4.6: StageRun.backward")
+
+    def finish(self) -> None:
+        """Given: return when the last gradient sent has arrived."""
+        if self.returning is not None:
+            self.returning.wait()
+            self.returning = None
+
+
 def run_schedule(
     stage: nn.Module,
     actions: Sequence[Action],
@@ -52,31 +100,21 @@ def run_schedule(
     inputs: Sequence[Tensor],
     targets: Sequence[Tensor],
     loss: Loss,
-    hidden_shape: Callable[[int], tuple[int, ...]],
+    hidden_shape: HiddenShape,
     dtype: torch.dtype = torch.float32,
 ) -> list[float]:
     """Run this rank's actions; gradients are added to the stage's parameters.
 
-    inputs: the micro-batches' ids, one tensor (rows, time) each; their values are used on the first
-    rank, their numbers of rows on all. targets: their values are used on the last. hidden_shape: the
-    shape of what crosses between stages for a micro-batch (the last one may be smaller).
-
-    Any actions that the simulator can run are followed, not 1F1B alone; every stage must do its
-    backwards in the same order. A receive is posted when its action starts, no earlier. Micro-batch
-    m's activations go to the next rank under tag 2m, their gradients back under tag 2m + 1. Sends do
-    not wait for the other side, or 1F1B's neighbours, which send to each other at the same time,
-    would wait in a circle.
-
-    The loss of a micro-batch is weighted by its share of all rows, so that the sum of the gradients
-    is that of the whole batch's mean loss. What was held for a micro-batch is let go at the end of
-    its backward, what was sent for it too: an activation has arrived when its gradient comes back,
-    and a gradient at the latest when the next one is sent (`Work.wait`).
-
-    Returns the weighted losses by micro-batch on the last rank, [] elsewhere. Where nothing on a
-    stage and before it is trained, its backwards only receive. Raises ValueError, before anything is
-    sent, where the actions are not a forward and later a backward of each of the inputs.
+    inputs: the micro-batches' ids, (rows, time) each; their values are used on the first rank, their
+    numbers of rows on all. targets: their values are used on the last. hidden_shape: the shape of
+    what crosses between stages for a micro-batch, of type `dtype`; the last may be smaller.
+    Any actions that the simulator can run are followed, not 1F1B's alone, if every stage does its
+    backwards in the same order. The sum of the gradients is that of the whole batch's mean loss.
+    Returns the weighted losses by micro-batch on the last rank, [] elsewhere. Raises ValueError,
+    before anything is sent, where the actions are not a forward and later a backward of each input.
     """
     check_run(actions, len(inputs), len(targets))
+    run = StageRun(stage, ranks, inputs, targets, loss, hidden_shape, dtype)
     raise NotImplementedError("task 4.6: run_schedule")
 
 

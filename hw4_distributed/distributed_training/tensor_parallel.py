@@ -52,7 +52,7 @@ def shard(rows: Tensor, frozen: bool) -> nn.Parameter:
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:
     """Given: refuse what no rank has. Raises IndexError, as torch does."""
-    if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < vocab_size):
+    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= vocab_size):
         raise IndexError(
             f"ids from {int(ids.min())} to {int(ids.max())} with a vocabulary of {vocab_size}"
         )
