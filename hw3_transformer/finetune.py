@@ -141,7 +141,7 @@ def train(
 ) -> None:  # fmt: skip
     """AdamW on whatever is trainable; the rate warms up for a tenth, then falls by a cosine."""
     model.train()
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
     rng = np.random.default_rng(seed)
     order: list[int] = []

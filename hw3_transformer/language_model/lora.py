@@ -8,7 +8,7 @@ untouched in every state, so that switching off, merging and unmerging are exact
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn

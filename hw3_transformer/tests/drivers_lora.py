@@ -158,7 +158,7 @@ def train_adapter(
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     rows, losses = torch.tensor(ids), []
-    for _ in range(steps):
+    for _step in range(steps):
         optimizer.zero_grad()
         loss = _loss(model, rows)
         loss.backward()

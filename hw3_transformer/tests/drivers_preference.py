@@ -244,7 +244,7 @@ def train_head(
     optimizer = torch.optim.Adam(head.parameters(), lr=rate)
     sides = [_responses(prompts, side) for side in (chosen, rejected)]
     losses = []
-    for _ in range(steps):
+    for _step in range(steps):
         loss = bradley_terry_loss(*(head.score(model, side) for side in sides))
         optimizer.zero_grad()
         loss.backward()

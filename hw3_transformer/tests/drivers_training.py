@@ -186,7 +186,7 @@ def stepped(
 
     optimizer.step = step
     results = []
-    for _ in range(steps):
+    for _step in range(steps):
         if stale:
             for parameter in model.parameters():
                 parameter.grad = torch.ones_like(parameter)

@@ -103,7 +103,7 @@ def angles_of(positions: np.ndarray, head_dim: int, theta: float) -> np.ndarray:
 
 def turn_formula(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Pairs as complex numbers, multiplied by cos + i sin."""
-    if cos.dim() == 3:
+    if cos.ndim > 2:
         cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     half = x.shape[-1] // 2
     number = torch.complex(x[..., :half], x[..., half:])

@@ -71,11 +71,11 @@ def _hidden(weights: dict[str, Any], sizes: dict[str, Any], ids: Any) -> Any:
     angles = torch.arange(time)[:, None] * sizes["rope_theta"] ** (
         -torch.arange(0, head_dim, 2) / head_dim
     )
-    cos, sin = (torch.cat([part, part], dim=-1) for part in (angles.cos(), angles.sin()))
+    turn = torch.polar(torch.ones_like(angles), angles)
 
     def turned(x: Any) -> Any:
-        first, second = x.chunk(2, dim=-1)
-        return x * cos + torch.cat([-second, first], dim=-1) * sin
+        pairs = torch.complex(x[..., : head_dim // 2], x[..., head_dim // 2 :]) * turn
+        return torch.cat([pairs.real, pairs.imag], dim=-1)
 
     x = weights["embedding.weight"][ids]
     for layer in range(sizes["num_layers"]):

@@ -32,7 +32,7 @@ def farthest_first(embeddings: np.ndarray, k: int, first: int) -> np.ndarray:
     """By the whole matrix of distances, in float64."""
     between = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
     chosen = [first]
-    while len(chosen) < k:
+    for _more in range(k - 1):
         nearest = between[chosen].min(0)
         if nearest.max() == 0:
             break

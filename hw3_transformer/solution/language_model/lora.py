@@ -8,7 +8,7 @@ untouched in every state, so that switching off, merging and unmerging are exact
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -162,14 +162,11 @@ def adapters_disabled(model: nn.Module) -> Iterator[None]:
     switch on what an outer one switched off.
     """
     # BEGIN SOLUTION 3.8
-    before = [(layer, layer.enabled) for layer in lora_layers(model).values()]
-    for layer, _ in before:
-        layer.enabled = False
-    try:
+    with ExitStack() as put_back:
+        for layer in lora_layers(model).values():
+            put_back.callback(setattr, layer, "enabled", layer.enabled)
+            layer.enabled = False
         yield
-    finally:
-        for layer, enabled in before:
-            layer.enabled = enabled
     # END SOLUTION
 
 
