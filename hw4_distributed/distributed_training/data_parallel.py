@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class DataParallel(nn.Module):
     Parameters and buffers start as rank 0's. Parameters without requires_grad are left alone. One
     whose gradient backward does not bring on this rank (unused here) counts as zero; where no rank
     uses it, its gradient becomes zero all the same. Gradients already in .grad when backward starts
-    (from steps inside `no_sync`) are part of what is averaged.
+    (from steps inside `no_sync`) are part of what is averaged. Buffers are not kept equal afterwards.
     """
 
     def __init__(
@@ -89,9 +90,9 @@ class DataParallel(nn.Module):
         self._next = 0
         raise NotImplementedError("task 4.3: DataParallel.__init__")
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """The module's own forward."""
-        return self.module(*inputs)
+        return self.module(*inputs, **named)
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -99,7 +100,7 @@ class DataParallel(nn.Module):
         raise NotImplementedError("task 4.3: DataParallel.no_sync")
 
     def finish(self) -> None:
-        """Launch what is left, in order, wait for all, and put the means into every .grad.
+        """Launch what is left, in order, and wait for all: every .grad is the mean.
 
         Afterwards .grad is a view into its bucket; the next step starts from `zero_grad` as usual.
         Raises CommunicationError.
@@ -117,9 +118,11 @@ class DataParallel(nn.Module):
         """Called when backward has added to `parameter.grad`: launch the buckets that are full.
 
         All ranks launch in the same order, that of `index`: a full bucket waits for those before it.
+        Raises RuntimeError where this backward's gradient was there already: a second backward, not
+        in `no_sync`, before `finish`; what it adds would be lost.
         """
         raise NotImplementedError("task 4.3: DataParallel._ready")
 
     def _launch(self, bucket: Bucket) -> None:
-        """Copy the gradients into the bucket and hand it to the background."""
+        """Copy the gradients into the bucket, where .grad is from now on, and hand it over."""
         raise NotImplementedError("task 4.3: DataParallel._launch")

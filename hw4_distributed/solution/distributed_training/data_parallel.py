@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,7 @@ class DataParallel(nn.Module):
     Parameters and buffers start as rank 0's. Parameters without requires_grad are left alone. One
     whose gradient backward does not bring on this rank (unused here) counts as zero; where no rank
     uses it, its gradient becomes zero all the same. Gradients already in .grad when backward starts
-    (from steps inside `no_sync`) are part of what is averaged.
+    (from steps inside `no_sync`) are part of what is averaged. Buffers are not kept equal afterwards.
     """
 
     def __init__(
@@ -119,9 +120,9 @@ class DataParallel(nn.Module):
         self._begin()
         # END SOLUTION
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """The module's own forward."""
-        return self.module(*inputs)
+        return self.module(*inputs, **named)
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -135,7 +136,7 @@ class DataParallel(nn.Module):
         # END SOLUTION
 
     def finish(self) -> None:
-        """Launch what is left, in order, wait for all, and put the means into every .grad.
+        """Launch what is left, in order, and wait for all: every .grad is the mean.
 
         Afterwards .grad is a view into its bucket; the next step starts from `zero_grad` as usual.
         Raises CommunicationError.
@@ -146,8 +147,6 @@ class DataParallel(nn.Module):
         for bucket in self.buckets:
             assert bucket.work is not None
             bucket.work.wait()
-            for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
-                parameter.grad = view
         self._begin()
         # END SOLUTION
 
@@ -162,24 +161,31 @@ class DataParallel(nn.Module):
         """Called when backward has added to `parameter.grad`: launch the buckets that are full.
 
         All ranks launch in the same order, that of `index`: a full bucket waits for those before it.
+        Raises RuntimeError where this backward's gradient was there already: a second backward, not
+        in `no_sync`, before `finish`; what it adds would be lost.
         """
         # BEGIN SOLUTION 4.3
         if not self._sync:
             return
         bucket, index = self._place[id(parameter)]
+        if index not in bucket.pending:
+            raise RuntimeError(
+                "a second backward before finish(): all but the last belong into no_sync()"
+            )
         bucket.pending.discard(index)
         while self._next < len(self.buckets) and not self.buckets[self._next].pending:
             self._launch(self.buckets[self._next])
         # END SOLUTION
 
     def _launch(self, bucket: Bucket) -> None:
-        """Copy the gradients into the bucket and hand it to the background."""
+        """Copy the gradients into the bucket, where .grad is from now on, and hand it over."""
         # BEGIN SOLUTION 4.3
         for parameter, view in zip(bucket.parameters, bucket.views, strict=True):
             if parameter.grad is None:
                 view.zero_()
             elif parameter.grad.data_ptr() != view.data_ptr():
                 view.copy_(parameter.grad)
+            parameter.grad = view  # the copy in the bucket is the only one that stays
         bucket.work = self.background.submit(lambda: self.reducer(self.ranks, bucket))
         self._next = bucket.index + 1
         # END SOLUTION
