@@ -9,6 +9,7 @@ from lora_cases import folded, oracle_logits, random_adapter
 from preference_cases import (
     SMALL,
     Asked,
+    fitted_head,
     last_hidden,
     liked_pairs,
     log_sigmoid,
@@ -154,12 +155,20 @@ def test_bradley_terry_and_a_head_that_learns(student, rng):
         drivers.train_head, sizes=SMALL.fields(), weights=weights, prompts=prompts, chosen=chosen,
         rejected=rejected, steps=60, rate=0.05,
     )  # fmt: skip
-    assert head["losses"][-1] < head["losses"][0], "the head's loss did not fall"
-    prompts, chosen, rejected = liked_pairs(rng, 100, tokens[:8], tokens[8:])
-    scores = [
-        last_hidden(weights, SMALL, Asked(prompts, side)) @ head["weight"]
-        for side in (chosen, rejected)
-    ]
-    accuracy = float((scores[0] > scores[1]).mean())
-    student.measure(Measure(name="held-out pairs in order by the head", value=accuracy, full=0.75))
-    assert accuracy >= 0.75, f"the trained head orders {accuracy:.0%} of held-out pairs; 75% asked"
+    sides = [last_hidden(weights, SMALL, Asked(prompts, side)) for side in (chosen, rejected)]
+    own, losses = fitted_head(sides[0] - sides[1], steps=60, rate=0.05)
+    assert losses[-1] < 0.9 * losses[0], "the case teaches nothing: a fault of this test"
+    assert_close(
+        np.array(head["losses"]), losses, rtol=5e-3, atol=1e-4, name="the losses of 60 steps",
+        hint="score reads the last token; only the head trains, and the loss is the pairs' mean",
+    )  # fmt: skip
+    prompts, chosen, rejected = liked_pairs(rng, 300, tokens[:8], tokens[8:])
+    held = [last_hidden(weights, SMALL, Asked(prompts, side)) for side in (chosen, rejected)]
+    accuracy, asked = (float((((held[0] - held[1]) @ w) > 0).mean()) for w in (head["weight"], own))
+    # How much a head can know is a matter of the random model it reads: the tests' own is the bar.
+    name = "held-out pairs in order by the head"
+    student.measure(Measure(name=name, value=accuracy, unit="", full=asked - 0.03))
+    assert accuracy >= asked - 0.03, (
+        f"the trained head orders {accuracy:.0%} of held-out pairs; the same head over the same "
+        f"hidden states, trained by the tests, orders {asked:.0%}"
+    )

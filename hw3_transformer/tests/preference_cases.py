@@ -82,6 +82,23 @@ def log_sigmoid(x: np.ndarray) -> np.ndarray:
     return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
 
 
+def fitted_head(gaps: np.ndarray, steps: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """A head's weight after `steps` of Adam on −log σ(gap · weight), from zeros; the losses.
+
+    gaps: (pairs, hidden_size), hidden states of the chosen answers less those of the rejected ones.
+    """
+    weight = torch.zeros(gaps.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=rate)
+    losses = []
+    for _ in range(steps):
+        loss = torch.log1p(torch.exp(-torch.tensor(gaps) @ weight)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return weight.detach().numpy(), np.array(losses)
+
+
 def liked_pairs(
     rng: np.random.Generator, count: int, liked: list[int], others: list[int]
 ) -> tuple[Rows, Rows, Rows]:

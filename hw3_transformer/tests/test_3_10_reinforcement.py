@@ -239,9 +239,10 @@ def test_the_prompt_is_prefilled_once_a_group(student, rng):
     calls = policy.call("sample", **call)["calls"]
     ran = sum(c["rows"] * c["time"] for c in calls)
     full = 60 + 24 * (new - 1)
-    student.measure(
-        Measure(name="positions run for 24 responses", value=ran, unit="", full=full)
-    )
+    student.measure(Measure(
+        name="positions run for 24 responses", value=ran, unit="", full=full,
+        source="worker-reported",
+    ))  # fmt: skip
     assert ran <= full, (
         f"{ran} positions ran through the model; {full} are enough: the 3 prompts of 20 tokens "
         f"once, then {new - 1} tokens of 24 rows (nothing follows the last). Prefill the prompts, "
