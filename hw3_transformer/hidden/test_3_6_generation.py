@@ -173,9 +173,9 @@ def test_extreme_logits(student, rng):
 @weight(0.5)
 def test_generate_samples_as_asked(student, rng):
     """generate: temperature, top-k, top-p and the generator reach the sampler; edge cases."""
-    weights = random_weights(rng, SIZES, scale=0.1)
+    weights = random_weights(rng, SIZES, scale=0.3)
     prompts = random_prompts(rng, SIZES, [3, 8, 1])
-    call = {"sizes": SIZES.fields(), "weights": weights, "prompts": prompts}
+    call = {"sizes": SIZES.fields(), "weights": weights, "prompts": prompts, "dtype": "float64"}
     greedy = student.run(drivers.generated, **call, options={"max_new_tokens": 12})["tokens"]
     for row, tokens in enumerate(greedy):
         assert_greedy(weights, SIZES, prompts[row], tokens, f"row {row}")
@@ -187,7 +187,7 @@ def test_generate_samples_as_asked(student, rng):
     again = student.run(drivers.generated, **call, options={**hot, "top_k": 3}, seed=2)["tokens"]
     other = student.run(drivers.generated, **call, options={**hot, "top_k": 3}, seed=3)["tokens"]
     assert_equal(again, got, name="the same seed again")
-    # At temperature 3 the three best have nearly even chances: 36 equal draws have 1e-15.
+    # Two draws among the three best agree about every second time: 36 of them with 1e-11.
     assert got != other, "another seed gave the same texts"
     assert got != greedy, "the texts are the greedy ones at temperature 3"
     for row, tokens in enumerate(got):
@@ -217,12 +217,12 @@ def test_generate_samples_as_asked(student, rng):
 @weight(0.5)
 def test_a_conversation_runs_only_what_is_new(student, rng):
     """stream: greedy tokens one by one, a history kept in the cache over turns, readers that leave."""
-    weights = random_weights(rng, SIZES)
+    weights = random_weights(rng, SIZES, scale=0.3)
     turns = random_prompts(rng, SIZES, [5, 3, 1, 4])
     takes = [6, 2, 100, 3]
     got = student.run(
         drivers.conversation, sizes=SIZES.fields(), weights=weights, turns=turns, takes=takes,
-        capacity=64, options={"max_new_tokens": 6},
+        capacity=64, dtype="float64", options={"max_new_tokens": 6},
     )  # fmt: skip
     history: list[int] = []
     cached = 0
@@ -241,7 +241,7 @@ def test_a_conversation_runs_only_what_is_new(student, rng):
     assert all(mode == [True, True] for mode in got["modes"]), (
         "between two tokens the reader finds the model in eval mode, or gradients switched off"
     )
-    call = {"sizes": SIZES.fields(), "weights": weights}
+    call = {"sizes": SIZES.fields(), "weights": weights, "dtype": "float64"}
     options = {"max_new_tokens": 9}
     whole = student.run(drivers.streamed, **call, prompt=turns[0], options=options)
     batch = student.run(drivers.generated, **call, prompts=[turns[0]], options=options)["tokens"]

@@ -15,6 +15,7 @@ def _model(sizes: dict[str, Any], weights: dict[str, np.ndarray], dtype: str = "
 
 def _cache(sizes: dict[str, Any], batch: int, capacity: int, dtype: str = "float32") -> Any:
     import torch
+
     from language_model.cache import KVCache
     from language_model.config import ModelConfig
 
@@ -57,6 +58,8 @@ class CacheProgram:
         """The name of the exception that `update` ends in, "" for none."""
         try:
             self.update(layer, keys, values)
+        except NotImplementedError:
+            raise
         except Exception as error:
             return type(error).__name__
         return ""
@@ -76,6 +79,8 @@ class CacheProgram:
 
         try:
             self.cache.truncate(torch.tensor(lengths) if as_tensor else lengths)
+        except NotImplementedError:
+            raise
         except Exception as error:
             return type(error).__name__
         return ""
@@ -129,6 +134,7 @@ def ragged_logits(
     Logits for the next token: (rows, 1 + steps, vocab), and the lengths at the end.
     """
     import torch
+
     from language_model.generation import prefill
 
     model = _model(sizes, weights)
@@ -150,6 +156,7 @@ def branched_logits(
     The logits of both feedings: (prompts · times, steps, vocab) and (len(rows), steps, vocab).
     """
     import torch
+
     from language_model.generation import prefill
 
     model = _model(sizes, weights)
@@ -166,6 +173,7 @@ def branched_logits(
 def draw(logits: np.ndarray, options: dict, seed: int, dtype: str = "float32") -> list[Any]:
     """`sample` with a seeded generator; the ids, their type, and the generator's next number."""
     import torch
+
     from language_model.sampling import sample
 
     generator = torch.Generator().manual_seed(seed)
@@ -176,6 +184,7 @@ def draw(logits: np.ndarray, options: dict, seed: int, dtype: str = "float32") -
 def filtered(logits: np.ndarray, top_k: int, top_p: float) -> list[np.ndarray]:
     """`filter_logits`, and its argument afterwards."""
     import torch
+
     from language_model.sampling import filter_logits
 
     given = torch.tensor(logits)
@@ -207,6 +216,7 @@ def generated(
 ) -> dict[str, Any]:  # fmt: skip
     """`generate`: the tokens, the model's calls, and the modes before and after."""
     import torch
+
     from language_model.generation import generate
 
     model = _model(sizes, weights, dtype).train()
@@ -223,18 +233,20 @@ def generated(
 
 
 def conversation(
-    sizes: dict, weights: dict, turns: list, takes: list, capacity: int, options: dict
-) -> dict[str, Any]:
+    sizes: dict, weights: dict, turns: list, takes: list, capacity: int, options: dict,
+    dtype: str = "float32",
+) -> dict[str, Any]:  # fmt: skip
     """Turns of a talk on one cache: each adds tokens, then takes[i] of the stream's are read.
 
     Returns the tokens of each turn, the positions that each turn ran, and the modes at the yields.
     """
     import torch
+
     from language_model.generation import stream
 
-    model = _model(sizes, weights).train()
+    model = _model(sizes, weights, dtype).train()
     calls = _watched(model)
-    cache = _cache(sizes, 1, capacity)
+    cache = _cache(sizes, 1, capacity, dtype)
     history: list[int] = []
     spoken, positions, modes = [], [], []
     for turn, take in zip(turns, takes, strict=True):
@@ -255,11 +267,13 @@ def conversation(
             "length": int(cache.lengths[0])}  # fmt: skip
 
 
-def streamed(sizes: dict, weights: dict, prompt: list, options: dict) -> list[int]:
+def streamed(
+    sizes: dict, weights: dict, prompt: list, options: dict, dtype: str = "float32"
+) -> list[int]:
     """`stream` without a cache, read to its end."""
     from language_model.generation import stream
 
-    return list(stream(_model(sizes, weights), prompt, **options))
+    return list(stream(_model(sizes, weights, dtype), prompt, **options))
 
 
 _timed: dict[str, Any] = {}

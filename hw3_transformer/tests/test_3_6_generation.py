@@ -199,14 +199,19 @@ def test_greedy_takes_the_first_of_the_largest(student, rng):
 @weight(0.75)
 def test_generate_is_greedy_row_by_row(student, rng):
     """generate: a batch of uneven prompts gets the tokens of a full forward pass, up to a stop."""
-    weights = random_weights(rng, SIZES)
+    weights = random_weights(rng, SIZES, scale=0.3)
     prompts = random_prompts(rng, SIZES, [4, 1, 11, 4])
-    call = {"sizes": SIZES.fields(), "weights": weights, "prompts": prompts}
+    call = {
+        "sizes": SIZES.fields(),
+        "weights": weights,
+        "prompts": prompts,
+        "dtype": "float64",
+    }  # no tie falls both ways
     got = student.run(drivers.generated, **call, options={"max_new_tokens": 14})["tokens"]
     assert [len(row) for row in got] == [14] * 4, "14 new tokens for each prompt, no prompt in them"
     for row, tokens in enumerate(got):
         assert_greedy(weights, SIZES, prompts[row], tokens, f"row {row} of {len(got)}")
-    assert len({tuple(row) for row in got}) == 4, "different prompts gave the same text"
+    assert len({tuple(row) for row in got}) > 1, "four prompts gave the same text"
     stops = [got[0][6], got[2][9]]
     stopped = student.run(
         drivers.generated, **call, options={"max_new_tokens": 14, "stop_ids": stops}
@@ -220,7 +225,7 @@ def test_generate_is_greedy_row_by_row(student, rng):
 @reported_by_worker
 def test_each_position_is_run_once(student, rng):
     """generate: the prompts once, then one position a row and step; rows that stopped cost none."""
-    weights = random_weights(rng, SIZES)
+    weights = random_weights(rng, SIZES, scale=0.3)
     prompts = random_prompts(rng, SIZES, [6, 2, 9])
     call = {"sizes": SIZES.fields(), "weights": weights, "prompts": prompts}
     free = student.run(drivers.generated, **call, options={"max_new_tokens": 20})
