@@ -103,7 +103,7 @@ def run_schedule(
     hidden_shape: HiddenShape,
     dtype: torch.dtype = torch.float32,
 ) -> list[float]:
-    """Run this rank's actions; gradients are added to the stage's parameters.
+    """Run this rank's actions, in a `StageRun`; gradients are added to the stage's parameters.
 
     inputs: the micro-batches' ids, (rows, time) each; their values are used on the first rank, their
     numbers of rows on all. targets: their values are used on the last. hidden_shape: the shape of
@@ -114,7 +114,6 @@ def run_schedule(
     before anything is sent, where the actions are not a forward and later a backward of each input.
     """
     check_run(actions, len(inputs), len(targets))
-    run = StageRun(stage, ranks, inputs, targets, loss, hidden_shape, dtype)
     raise NotImplementedError("task 4.6: run_schedule")
 
 

@@ -108,8 +108,8 @@ class VocabParallelEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """ids: (…) int64 -> (…, hidden_size), whole, the same on every rank.
 
-        A rank may have no rows. Raises IndexError for an id that no rank has, before anything is
-        sent: silence would return a row of zeros.
+        A rank may have no rows; its part of the sum, zeros, is of the graph all the same. Raises
+        IndexError for an id that no rank has, before anything is sent.
         """
         raise NotImplementedError("task 4.5: VocabParallelEmbedding.forward")
 

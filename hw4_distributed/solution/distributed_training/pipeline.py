@@ -132,7 +132,7 @@ def run_schedule(
     hidden_shape: HiddenShape,
     dtype: torch.dtype = torch.float32,
 ) -> list[float]:
-    """Run this rank's actions; gradients are added to the stage's parameters.
+    """Run this rank's actions, in a `StageRun`; gradients are added to the stage's parameters.
 
     inputs: the micro-batches' ids, (rows, time) each; their values are used on the first rank, their
     numbers of rows on all. targets: their values are used on the last. hidden_shape: the shape of
@@ -143,8 +143,8 @@ def run_schedule(
     before anything is sent, where the actions are not a forward and later a backward of each input.
     """
     check_run(actions, len(inputs), len(targets))
-    run = StageRun(stage, ranks, inputs, targets, loss, hidden_shape, dtype)
     # BEGIN SOLUTION 4.6
+    run = StageRun(stage, ranks, inputs, targets, loss, hidden_shape, dtype)
     for action in actions:
         if action.kind == "forward":
             run.forward(action.microbatch)
