@@ -7,14 +7,8 @@ from typing import Any
 WIDTH = 8
 
 
-def build_module(kind: str, seed: int, dtype: str = "float64") -> Any:
-    """A module by kind, its weights by seed; the same in every process. Kinds:
-
-    chain: four linear layers of 8 → 8 with biases. wide: layers of other sizes. tied: the first
-    weight is the last one too, and one weight is frozen. branches: a trunk, two branches of which
-    each call uses some, in the order asked for, and a head; one parameter is never used. mixed:
-    chain whose second layer has float32 weights. buffers: chain with a buffer and a counter.
-    """
+def _chains(seed: int) -> dict[str, Any]:
+    """Makers of modules without blocks, by kind."""
     import torch
     from torch import nn
 
@@ -62,12 +56,66 @@ def build_module(kind: str, seed: int, dtype: str = "float64") -> Any:
         def forward(self, x: torch.Tensor, use: str = "") -> torch.Tensor:
             return super().forward(x) * self.scale
 
-    makers = {
+    return {
         "chain": lambda: Chain([WIDTH] * 5), "wide": lambda: Chain([WIDTH, 13, 3, 10, 2]),
         "tied": Tied, "branches": Branches, "mixed": lambda: Chain([WIDTH] * 4), "buffers": Buffers,
         "one": lambda: Chain([WIDTH, 3]),
     }  # fmt: skip
-    module = makers[kind]()
+
+
+def _stacks() -> dict[str, Any]:
+    """Makers of modules with blocks (`module.blocks`), by kind."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inner: int) -> None:
+            super().__init__()
+            self.gate = nn.Parameter(torch.ones(WIDTH))
+            self.first = nn.Linear(WIDTH, inner)
+            self.second = nn.Linear(inner, WIDTH)
+
+        def forward(self, x: torch.Tensor, use: str = "") -> torch.Tensor:
+            seen = self.second(torch.tanh(self.first(x)))
+            return x + (seen * self.gate if "gate" in use else seen)
+
+    class Stack(nn.Module):
+        def __init__(self, inner: list[int]) -> None:
+            super().__init__()
+            self.embedding = nn.Linear(WIDTH, WIDTH)
+            self.blocks = nn.ModuleList(Block(width) for width in inner)
+            self.head = nn.Linear(WIDTH, WIDTH, bias=False)
+
+        def forward(self, x: torch.Tensor, use: str = "") -> torch.Tensor:
+            x = torch.sin(self.embedding(x))
+            for block in self.blocks:
+                x = block(x, use)
+            return torch.tanh(x) if "headless" in use else self.head(torch.tanh(x))
+
+    def tied() -> nn.Module:
+        stack = Stack([WIDTH] * 3)
+        stack.blocks[0].second.weight = stack.head.weight
+        stack.blocks[2].first.weight = stack.blocks[1].first.weight
+        stack.blocks[1].second.weight.requires_grad_(False)
+        stack.embedding.bias.requires_grad_(False)
+        return stack
+
+    return {"stack": lambda: Stack([5, 13, 7]), "tied stack": tied}
+
+
+def build_module(kind: str, seed: int, dtype: str = "float64") -> Any:
+    """A module by kind, its weights by seed; the same in every process. Kinds:
+
+    chain: four linear layers of 8 → 8 with biases. wide: layers of other sizes. tied: the first
+    weight is the last one too, and one weight is frozen. branches: a trunk, two branches of which
+    each call uses some, in the order asked for, and a head; one parameter is never used. mixed:
+    chain whose second layer has float32 weights. buffers: chain with a buffer and a counter. stack:
+    embedding, three residual blocks of other sizes, head; "gate" and "headless" in `use` say what
+    a call uses. tied stack: weights shared by two blocks, and by a block and the head; some frozen.
+    """
+    import torch
+
+    module = {**_chains(seed), **_stacks()}[kind]()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

@@ -6,7 +6,9 @@ Models"; stage 3 works on units of modules as Zhao et al., 2023, "PyTorch FSDP".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,37 +23,43 @@ class ShardedUnit:
     """Parameters that are gathered, reduced and stepped together, one chunk of them on each rank.
 
     flat: all of them one after another, one-dimensional; each parameter's data is a view into it.
-    shard: this rank's chunk, `chunk_bounds(len(flat), ranks.size)[ranks.rank]`, in float32: what the
-    optimizer steps, whatever small type the parameters have. Parameters must have one type.
+    shard: this rank's chunk, `chunk_bounds(len(flat), ranks.size)[ranks.rank]`, in float32 where the
+    parameters' type is smaller: what the optimizer steps. unreduced: stage 3's mark that a backward
+    has begun whose gradients this unit has not reduced yet. Parameters must start equal on all
+    ranks; raises ValueError where they have several types.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], ranks: Communicator) -> None:
         self.parameters, self.ranks = list(parameters), ranks
+        types = {p.dtype for p in self.parameters}
+        if len(types) != 1:
+            raise ValueError(f"a unit's parameters must have one type, not {sorted(map(str, types))}")
         count = sum(p.numel() for p in self.parameters)
-        self.flat = torch.empty(
-            count, dtype=self.parameters[0].dtype, device=self.parameters[0].device
-        )
+        first = self.parameters[0]
+        self.flat = torch.empty(count, dtype=first.dtype, device=first.device)
         self.bytes = self.flat.untyped_storage().nbytes()
         self.start, self.stop = chunk_bounds(count, ranks.size)[ranks.rank]
         pieces = self.flat.split([p.numel() for p in self.parameters])
         for piece, parameter in zip(pieces, self.parameters, strict=True):
-            piece.copy_(parameter.detach().view(-1))
+            piece.copy_(parameter.detach().reshape(-1))
             parameter.data = piece.view(parameter.shape)
-        self.shard = nn.Parameter(self.flat[self.start : self.stop].float().clone())
+        self.master = torch.promote_types(first.dtype, torch.float32)  # the type of the shard
+        self.shard = nn.Parameter(self.flat[self.start : self.stop].to(self.master, copy=True))
         self.pending = set(range(len(self.parameters)))
+        self.unreduced = False
 
     def reduce_gradients(self) -> None:
         """Add the mean over ranks of this rank's chunk of the gradients to `shard.grad`; free them.
 
-        A parameter without a gradient counts as zero. Reduced in float32. Every .grad is None after.
+        A parameter without a gradient counts as zero. Sent and added in the shard's type. Every
+        .grad is None after, and all parameters are pending again.
         """
         # BEGIN SOLUTION 4.4
-        whole = torch.cat([
-            torch.zeros(p.numel(), device=self.flat.device) if p.grad is None
-            else p.grad.detach().reshape(-1).float()
-            for p in self.parameters
-        ])  # fmt: skip
-        for parameter in self.parameters:
+        whole = self.shard.new_zeros(len(self.flat))
+        pieces = whole.split([p.numel() for p in self.parameters])
+        for piece, parameter in zip(pieces, self.parameters, strict=True):
+            if parameter.grad is not None:
+                piece.copy_(parameter.grad.reshape(-1))
             parameter.grad = None
         mine = ring_reduce_scatter(self.ranks, whole) / self.ranks.size
         self.shard.grad = mine if self.shard.grad is None else self.shard.grad + mine
@@ -59,7 +67,10 @@ class ShardedUnit:
         # END SOLUTION
 
     def gather(self) -> None:
-        """Fill `flat`, and with it every parameter, from the shards of all ranks."""
+        """Fill `flat`, and with it every parameter, from the shards of all ranks.
+
+        Sent in the parameters' type. Its storage gets its bytes back first, where it was freed.
+        """
         # BEGIN SOLUTION 4.4
         storage = self.flat.untyped_storage()
         if storage.nbytes() == 0:
@@ -75,6 +86,12 @@ class ShardedUnit:
         self.flat.untyped_storage().resize_(0)
         # END SOLUTION
 
+    def close(self) -> None:
+        """Given: stage 3's end of a backward: gradients reduced, parameters freed."""
+        self.reduce_gradients()
+        self.free()
+        self.unreduced = False
+
 
 def make_units(
     parameters: Iterable[nn.Parameter], ranks: Communicator, unit_bytes: int
@@ -82,6 +99,7 @@ def make_units(
     """Given: units of about `unit_bytes`, in the reverse of the order given, one type each.
 
     Parameters without requires_grad are left out; one that occurs twice (tied) is in one unit, once.
+    Backward brings the last parameters' gradients first: the first unit is complete first.
     """
     distinct = [p for p in dict.fromkeys(parameters) if p.requires_grad]
     groups: list[list[nn.Parameter]] = []
@@ -99,10 +117,11 @@ class ZeroOptimizer:
     """AdamW on this rank's shards (stages 1 and 2), or on those of a `ZeroModule` (stage 3).
 
     Stage 1 reduces all gradients in `step`; stage 2 as backward brings them, unit after unit in one
-    order on all ranks, so that at no time more than a unit's gradients beyond the shards are held.
-    In both, after `step`, the parameters are gathered and equal on all ranks. Per step and rank,
-    2·(n − 1)/n of the parameters' bytes are sent, as in data parallelism. State: `exp_avg`,
-    `exp_avg_sq` and the float32 shard, 1/n each.
+    order on all ranks, so that at no time more than the gradients of units that still wait for
+    one are held beside the shards'. In both, after `step`, the parameters are gathered and equal on
+    all ranks. Per step and rank, 2·(n − 1)/n of the parameters' bytes are sent, as in data
+    parallelism (gradients of small types travel as float32). State: `exp_avg`, `exp_avg_sq` and the
+    shard itself, 1/n each. A parameter that no rank uses has a gradient of zero: it decays.
     """
 
     def __init__(
@@ -116,6 +135,8 @@ class ZeroOptimizer:
         weight_decay: float = 0.01,
         unit_bytes: int = 1 << 20,
     ) -> None:
+        if stage not in (1, 2, 3):
+            raise ValueError(f"there is no stage {stage}")
         self.ranks, self.stage = ranks, stage
         given = list(parameters)
         if stage == 3:
@@ -126,12 +147,13 @@ class ZeroOptimizer:
             [unit.shard for unit in self.units], lr=lr, betas=betas, eps=eps,
             weight_decay=weight_decay,
         )  # fmt: skip
-        self._next = 0
+        self._next = 0  # the first unit that this backward has not reduced
+        self._clipped = False  # whether clip_grad_norm has finished this step's backward
         # BEGIN SOLUTION 4.4
         if stage == 2:
-            self._unit_of = {
-                id(p): (unit, index)
-                for unit in self.units for index, p in enumerate(unit.parameters)
+            self._place = {
+                id(p): (place, index)
+                for place, unit in enumerate(self.units) for index, p in enumerate(unit.parameters)
             }  # fmt: skip
             for unit in self.units:
                 for parameter in unit.parameters:
@@ -139,49 +161,61 @@ class ZeroOptimizer:
         # END SOLUTION
 
     def _ready(self, parameter: nn.Parameter) -> None:
-        """Stage 2's hook: reduce the units that are complete, in order."""
+        """Stage 2's hook: reduce the units that are complete, in order.
+
+        A unit that is complete waits for those before it: all ranks reduce in the same order.
+        Raises RuntimeError where this backward had brought the gradient already: a second backward
+        without `finish_backward` in between, whose gradients would be lost.
+        """
         # BEGIN SOLUTION 4.4
-        unit, index = self._unit_of[id(parameter)]
-        unit.pending.discard(index)
+        place, index = self._place[id(parameter)]
+        pending = self.units[place].pending
+        if place < self._next or index not in pending:
+            raise RuntimeError("a second backward before finish_backward()")
+        pending.discard(index)
         while self._next < len(self.units) and not self.units[self._next].pending:
             self.units[self._next].reduce_gradients()
             self._next += 1
-        if self._next == len(self.units):
-            self._next = 0  # the next micro-batch adds to the same shards
         # END SOLUTION
 
     def finish_backward(self) -> None:
-        """Reduce what backward has not: everything in stage 1, units with unused parameters in 2.
+        """Reduce what backward has not: everything in stage 1, units with unused parameters in 2,
+        the last block and the outer unit in 3.
 
-        Called by `step`; with several micro-batches in stage 2, call it after each backward.
+        Call it after each backward but the last; after the last, `step` and `clip_grad_norm` do.
+        A rank cannot see whether the others have reduced everything: so it may not leave out a unit
+        because nothing came for it, not even if nothing came at all.
         """
         # BEGIN SOLUTION 4.4
-        if self.stage == 1 or (self.stage == 2 and self._partly_reduced()):
+        if self.stage == 3:
+            for unit in self.units:
+                if unit.unreduced:
+                    unit.close()
+        else:
             for unit in self.units[self._next :]:
                 unit.reduce_gradients()
-            self._next = 0
+        self._next = 0
         # END SOLUTION
-
-    def _partly_reduced(self) -> bool:
-        """Given: whether this backward has left units unreduced on this rank."""
-        return self._next > 0 or any(
-            p.grad is not None for unit in self.units for p in unit.parameters
-        )
 
     def clip_grad_norm(self, max_norm: float) -> float:
         """Scale the gradients so that their norm over all ranks is at most max_norm; the norm before.
 
-        As `torch.nn.utils.clip_grad_norm_` of the whole model: one number crosses, not the gradients.
+        As `torch.nn.utils.clip_grad_norm_` of the whole model, which multiplies by
+        max_norm / (norm + 1e-6) where that is below 1, and by NaN where the norm is NaN. One number
+        crosses, not the gradients.
         """
         # BEGIN SOLUTION 4.4
-        self.finish_backward()
+        if not self._clipped:
+            self.finish_backward()
+        self._clipped = True
         grads = [unit.shard.grad for unit in self.units if unit.shard.grad is not None]
-        total = sum((g.double().square().sum() for g in grads), torch.zeros((), dtype=torch.float64))
-        total = total.view(1)
+        total = torch.zeros(1, dtype=torch.float64, device=self.units[0].flat.device)
+        for grad in grads:
+            total += grad.double().square().sum()
         ring_all_reduce(self.ranks, total)
         norm = float(total.sqrt())
-        scale = min(1.0, max_norm / (norm + 1e-6))
-        if scale < 1.0:
+        scale = max_norm / (norm + 1e-6)
+        if not scale >= 1.0:  # NaN too
             for grad in grads:
                 grad.mul_(scale)
         return norm
@@ -190,7 +224,9 @@ class ZeroOptimizer:
     def step(self) -> None:
         """Reduce what is left, step AdamW on the shards, gather the parameters (not in stage 3)."""
         # BEGIN SOLUTION 4.4
-        self.finish_backward()
+        if not self._clipped:
+            self.finish_backward()
+        self._clipped = False
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         if self.stage < 3:
@@ -206,11 +242,19 @@ class ZeroOptimizer:
 class ZeroModule(nn.Module):
     """Stage 3: a module whose blocks' parameters are there only while they are used.
 
-    blocks: modules inside `module`, each used once in a forward pass; each becomes a unit, and what
-    is in none of them (embedding, last norm, head) a unit of its own, which stays gathered from
-    forward to the end of backward. A block is gathered before its forward, freed after it, gathered
-    again before its backward, and freed when its gradients are reduced. Sent per step and rank:
-    3·(n − 1)/n of the blocks' bytes. A parameter that two blocks share belongs to the outer unit.
+    blocks: modules inside `module`, each used once in a forward pass, and by every rank in the same
+    order; each becomes a unit (one for each type of its parameters), and what is in none of them
+    (embedding, last norm, head) units of their own, "outer", which stay gathered from forward to the
+    end of backward. A parameter that two blocks share, or a block and what is outside, is outer.
+    Parameters without requires_grad stay whole on every rank.
+
+    A block is gathered before its forward and freed after it, gathered again before its backward,
+    and its gradients are reduced and it is freed when the next block's backward begins: not when
+    its last gradient has come, for that differs between ranks where one of them leaves a parameter
+    unused. What is left when backward ends, the last block and then the outer units, is reduced by
+    `ZeroOptimizer.finish_backward`, or when the next forward begins. Sent per step and rank:
+    3·(n − 1)/n of the blocks' bytes, 2·(n − 1)/n of the outer ones'. Without recording (`no_grad`)
+    nothing stays gathered after forward.
 
         model = ZeroModule(module, module.blocks, ranks)
         optimizer = ZeroOptimizer(model.units, ranks, stage=3)
@@ -222,58 +266,105 @@ class ZeroModule(nn.Module):
         self, module: nn.Module, blocks: Iterable[nn.Module], ranks: Communicator
     ) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.ranks = module, ranks
         blocks = list(blocks)
+        shared = _used_outside(module, blocks)
+        own = [[p for p in _trained(block) if p not in shared] for block in blocks]
+        outer = [p for p in _trained(module) if p in shared]
+        self.outer = _units_by_type(outer, ranks)
+        self.units: list[ShardedUnit] = []  # the blocks' in the order given, the outer ones last
         # BEGIN SOLUTION 4.4
-        uses: dict[nn.Parameter, int] = {}
-        for block in blocks:
-            for parameter in dict.fromkeys(block.parameters()):
-                uses[parameter] = uses.get(parameter, 0) + 1
-        self.units: list[ShardedUnit] = []
-        own = {p for p, count in uses.items() if count == 1 and p.requires_grad}
-        outside = [p for p in module.parameters() if p not in own and p.requires_grad]
-        for block in blocks:
-            mine = [p for p in block.parameters() if p in own]
-            if mine:
-                self._attach(block, ShardedUnit(mine, ranks))
-        self.outer = ShardedUnit(outside, ranks) if outside else None
-        if self.outer is not None:
-            self.units.append(self.outer)
-            self._reduce_when_complete(self.outer)
-            self.outer.free()
+        for block, parameters in zip(blocks, own, strict=True):
+            units = _units_by_type(parameters, ranks)
+            self.units += units
+            self._attach(block, units)
+        self._blocks_units = list(self.units)
+        self.units += self.outer
+        for unit in self.units:
+            unit.free()
+        module.register_full_backward_pre_hook(self._backward_begins)
         # END SOLUTION
 
-    def _attach(self, block: nn.Module, unit: ShardedUnit) -> None:
-        """Hooks that gather and free one block's unit."""
+    def _attach(self, block: nn.Module, units: list[ShardedUnit]) -> None:
+        """Hooks that gather and free one block's units."""
         # BEGIN SOLUTION 4.4
-        self.units.append(unit)
-        block.register_forward_pre_hook(lambda *_: unit.gather())
-        block.register_forward_hook(lambda *_: unit.free())
-        block.register_full_backward_pre_hook(lambda *_: unit.gather())
-        self._reduce_when_complete(unit)
-        unit.free()
+        def before(*_: Any) -> None:
+            for unit in units:
+                unit.gather()
+
+        def after(*_: Any) -> None:
+            for unit in units:
+                unit.free()
+
+        def before_backward(*_: Any) -> None:
+            self._close(self._blocks_units)  # the block whose backward has just ended
+            for unit in units:
+                unit.gather()
+                unit.unreduced = True
+
+        block.register_forward_pre_hook(before)
+        block.register_forward_hook(after)
+        block.register_full_backward_pre_hook(before_backward)
+        # END SOLUTION
+
+    def _backward_begins(self, *_: Any) -> None:
+        """Hook: the module's output has its gradient."""
+        # BEGIN SOLUTION 4.4
+        for unit in self.outer:
+            unit.unreduced = True
         # END SOLUTION
 
     @staticmethod
-    def _reduce_when_complete(unit: ShardedUnit) -> None:
-        """When the last of a unit's gradients is there: reduce them, and free the parameters."""
-        # BEGIN SOLUTION 4.4
-        places = {id(p): index for index, p in enumerate(unit.parameters)}
+    def _close(units: Iterable[ShardedUnit]) -> None:
+        """Given: reduce and free those that a backward has left."""
+        for unit in units:
+            if unit.unreduced:
+                unit.close()
 
-        def ready(parameter: nn.Parameter) -> None:
-            unit.pending.discard(places[id(parameter)])
-            if not unit.pending:
-                unit.reduce_gradients()
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The module's forward, with the outer units gathered."""
+        # BEGIN SOLUTION 4.4
+        self._close(self.units)  # of an earlier micro-batch
+        for unit in self.outer:
+            unit.gather()
+        output = self.module(*inputs, **named)
+        if not torch.is_grad_enabled():
+            for unit in self.outer:
+                unit.free()
+        return output
+        # END SOLUTION
+
+    @contextmanager
+    def gathered(self) -> Iterator[nn.Module]:
+        """Given: the module with all its parameters, on every rank: to look at, or to save."""
+        for unit in self.units:
+            unit.gather()
+        try:
+            yield self.module
+        finally:
+            for unit in self.units:
                 unit.free()
 
-        for parameter in unit.parameters:
-            parameter.register_post_accumulate_grad_hook(ready)
-        # END SOLUTION
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """The module's forward, with the outer unit gathered."""
-        # BEGIN SOLUTION 4.4
-        if self.outer is not None:
-            self.outer.gather()
-        return self.module(*inputs)
-        # END SOLUTION
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    """Given: its parameters that want gradients, each once."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def _used_outside(module: nn.Module, blocks: list[nn.Module]) -> set[nn.Parameter]:
+    """Given: parameters of `module` that are used outside its blocks, or by several of them."""
+    uses = Counter(p for block in blocks for p in set(block.parameters()))
+    found = {p for p, count in uses.items() if count > 1}
+    waiting = [module]
+    while waiting:
+        part = waiting.pop()
+        if not any(part is block for block in blocks):
+            found.update(part.parameters(recurse=False))
+            waiting += part.children()
+    return found
+
+
+def _units_by_type(parameters: list[nn.Parameter], ranks: Communicator) -> list[ShardedUnit]:
+    """Given: a unit for each type that occurs, in the order of the parameters."""
+    types = dict.fromkeys(p.dtype for p in parameters)
+    return [ShardedUnit([p for p in parameters if p.dtype == t], ranks) for t in types]

@@ -1,0 +1,168 @@
+"""Task 4.4: ZeRO: plain AdamW's result, each stage's bytes, and what a rank holds."""
+
+from __future__ import annotations
+
+import drivers_zero as drivers
+import numpy as np
+from gradescope_utils.autograder_utils.decorators import number, weight
+from traffic import pieces, sent_bytes
+from zero_cases import (
+    batches_with,
+    check_parameters,
+    clip_bytes,
+    moved,
+    random_uses,
+    shard_elements,
+    stage_three_units,
+    step_bytes,
+    train_alone,
+    units_of,
+)
+
+from autograder.testing import Measure, assert_close, assert_equal, reported_by_worker
+
+WORLDS = (1, 2, 3, 4)
+OPTIONS = {"lr": 0.02, "weight_decay": 0.1}
+
+
+def _train(student, kind, seed, stage, batches, **more):
+    each = [{"batches": mine} for mine in batches]
+    options = more.pop("options", OPTIONS)
+    return student.group(len(batches), drivers.train, each=each, kind=kind, seed=seed, stage=stage,
+                         options=options, timeout=20, **more)  # fmt: skip
+
+
+@number("4.4")
+@weight(1.5)
+def test_stages_one_and_two_end_where_plain_adamw_ends(student, rng):
+    """Five steps on worlds of 1 to 4, units that no number of ranks divides: one process's weights."""
+    ways = {1: [(2, 700)], 2: [(1, 700), (2, 1)], 3: [(2, 700), (1, 1)], 4: [(2, 700), (1, 300)]}
+    for size in WORLDS:
+        seed, batches = int(rng.integers(1, 1000)), batches_with(rng, size, 5, "")
+        wanted, _ = train_alone("wide", seed, batches, OPTIONS)
+        assert moved("wide", seed, wanted) > 0.05
+        for stage, unit_bytes in ways[size]:
+            group = _train(student, "wide", seed, stage, batches, unit_bytes=unit_bytes)
+            text = f"stage {stage}, {size} ranks, units of {unit_bytes} bytes"
+            check_parameters(group.results, wanted, text)
+
+
+@number("4.4")
+@weight(1.5)
+def test_stage_three_ends_where_plain_adamw_ends(student, rng):
+    """Five steps of a stack of blocks, gathered and freed block by block: one process's weights."""
+    for size in WORLDS:
+        seed, batches = int(rng.integers(1, 1000)), batches_with(rng, size, 5, "gate")
+        wanted, _ = train_alone("stack", seed, batches, OPTIONS)
+        assert moved("stack", seed, wanted) > 0.05
+        group = _train(student, "stack", seed, 3, batches)
+        check_parameters(group.results, wanted, f"stage 3, {size} ranks")
+
+
+@number("4.4")
+@weight(1.25)
+def test_bytes_of_a_step_are_those_of_its_stage(student, rng):
+    """Stages 1 and 2 send what data parallelism sends, stage 3 at most half as much again."""
+    for size in (1, 2, 3, 4):
+        seed, batches = int(rng.integers(1, 1000)), batches_with(rng, size, 2, "gate")
+        sent = {}
+        for stage in (1, 2, 3) if size == 3 else (1, 3):
+            group = _train(student, "stack", seed, stage, batches, unit_bytes=500)
+            start, *steps = pieces(group, size, 3)[:3]
+            assert not any(start), f"stage {stage}: something was sent before the first step"
+            wanted = step_bytes("stack", stage, size, 500)
+            for step in steps:
+                assert_equal(
+                    sent_bytes(step), wanted, name=f"stage {stage}, bytes from (row) to (column)",
+                    hint="gradients by reduce-scatter, parameters by all-gather: once each; in stage "
+                    "3 the blocks' parameters once for forward and once for backward",
+                )  # fmt: skip
+            sent[stage] = int(wanted.sum())
+        if size > 1:
+            ratio = sent[3] / sent[1]
+            student.measure(
+                Measure(name=f"stage 3 / data parallel, bytes, {size} ranks", value=ratio, full=1.5)
+            )
+            assert ratio <= 1.5, f"stage 3 sends {ratio:.3f} times the bytes of data parallelism"
+
+
+@number("4.4")
+@weight(0.75)
+def test_clipping_takes_the_norm_over_all_shards(student, rng):
+    """The norm of all ranks' mean gradient, on every rank; one number crosses for it."""
+    for size, stage, kind in ((1, 1, "wide"), (2, 2, "wide"), (3, 1, "wide"), (4, 3, "stack")):
+        seed, batches = int(rng.integers(1, 1000)), batches_with(rng, size, 4, "gate")
+        _, free = train_alone(kind, seed, batches, OPTIONS, 1e9)
+        max_norm = float(np.median(free))  # some steps are clipped, some are not
+        wanted, norms = train_alone(kind, seed, batches, OPTIONS, max_norm)
+        group = _train(student, kind, seed, stage, batches, max_norm=max_norm)
+        text = f"stage {stage}, {size} ranks, clipped to {max_norm:.3g}"
+        for rank, result in enumerate(group.results):
+            assert_close(np.array(result["norms"]), np.array(norms), rtol=1e-7,
+                         name=f"{text}: norms before clipping on rank {rank}",
+                         hint="squares of all shards, summed over the ranks, then the root")  # fmt: skip
+        check_parameters(group.results, wanted, text)
+        crossed = step_bytes(kind, stage, size, 300) + clip_bytes(size)
+        for step in pieces(group, size, 5)[1:5]:
+            assert_equal(sent_bytes(step), crossed, name=f"{text}: bytes from (row) to (column)")
+
+
+@number("4.4")
+@weight(1.25)
+def test_a_parameter_unused_on_one_rank_ends_in_no_deadlock(student, rng):
+    """Ranks that leave out other parameters than their neighbours: one process's weights, in time."""
+    for size in (2, 3):
+        for stage, kind, words in (
+            (1, "branches", ["left", "right", "left right"]),
+            (2, "branches", ["left headless", "right", "right left"]),
+            (3, "stack", ["gate", "plain", "gate headless"]),
+        ):
+            seed = int(rng.integers(1, 1000))
+            batches = batches_with(rng, size, 4, random_uses(rng, size, 4, words))
+            wanted, _ = train_alone(kind, seed, batches, OPTIONS)
+            group = _train(student, kind, seed, stage, batches, unit_bytes=100)
+            text = f"stage {stage}, {size} ranks that use {words[:size]}"
+            check_parameters(group.results, wanted, text)
+            for step in pieces(group, size, 5)[1:5]:
+                assert_equal(sent_bytes(step), step_bytes(kind, stage, size, 100),
+                             name=f"{text}: bytes from (row) to (column)",
+                             hint="every rank reduces every unit once, whatever it has for it")  # fmt: skip
+
+
+@number("4.4")
+@reported_by_worker
+@weight(1)
+def test_a_rank_holds_its_share(student, rng):
+    """Moments and shards: 1/n and rounding; stage 2 has hardly a gradient left when backward ends,
+    stage 3 a block's parameters at a time."""
+    size, seed = 3, int(rng.integers(1, 1000))
+    batches = batches_with(rng, size, 2, "gate")
+    for stage, kind in ((1, "wide"), (2, "wide"), (3, "stack")):
+        group = _train(student, kind, seed, stage, batches)
+        for rank, result in enumerate(group.results):
+            mine = shard_elements(kind, stage, 300, size, rank)
+            assert_equal(result["sizes"], [mine, 2 * mine],
+                         name=f"stage {stage}, [shards, moments] of rank {rank} in elements")  # fmt: skip
+            assert result["grads left"] == 0, f"stage {stage}: gradients are left after step"
+    each = [{"batches": mine} for mine in batches]
+    group = student.group(size, drivers.held_in_backward, each=each, kind="chain", seed=seed,
+                          stage=2, unit_bytes=8 * 72)  # fmt: skip
+    layer = 8 * 72
+    assert units_of("chain", 2, layer) == [72] * 4
+    for rank, result in enumerate(group.results):
+        assert max(result["held"]) <= layer, (
+            f"rank {rank} held {max(result['held'])} bytes of gradients at once in stage 2; a unit has "
+            f"{layer}: reduce a unit, and free its gradients, from the hook of its last one"
+        )
+    group = student.group(size, drivers.held_by_blocks, each=each, kind="stack", seed=seed)
+    blocks, outer = stage_three_units("stack")
+    for rank, result in enumerate(group.results):
+        for where, held in result["held"]:
+            place = where.split()[-1]
+            inside = blocks[int(place)] if place.isdigit() else 0
+            limit = 8 * (inside + (outer if place.isdigit() else 0))
+            assert held <= limit, (
+                f"rank {rank}, {where}: {held} bytes of parameters are there, expected {limit}: the "
+                "outer unit's and this block's in forward and backward, none otherwise"
+            )
+        assert any(held > 0 for _, held in result["held"]), "no parameters were ever there"
