@@ -52,7 +52,7 @@ def test_features_are_the_projected_gradients_of_each_example(student, rng):
     assert got["grad kept"] and got["others without"], "the gradients were left in `.grad`"
     whole = student.run(drivers.features, **asked, dimensions=512, seed=5)
     small = student.run(drivers.features, **asked, dimensions=512, seed=5, batch=2)
-    assert whole.shape == (6, 512)
+    assert whole.shape == (6, 512), f"six features of 512 numbers expected, got {whole.shape}"
     assert_close(small, whole, rtol=1e-4, atol=1e-6, name="features, two at a time")
     assert_close(np.linalg.norm(whole, axis=1), np.ones(6), rtol=1e-5, name="lengths of features")
     # A sum of 512 signed terms: 21 cosines are off by 0.3 (six deviations) about once in 1e7.

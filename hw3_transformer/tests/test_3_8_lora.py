@@ -223,7 +223,9 @@ def test_two_percent_of_the_weights_reach_ninety_percent_of_the_drop(student, rn
     )  # fmt: skip
     state = got["state"]
     paths = adapted_paths(base.sizes, how["targets"])
-    assert sorted(state) == sorted(f"{path}.lora_{x}" for path in paths for x in "ab")
+    assert sorted(state) == sorted(f"{path}.lora_{x}" for path in paths for x in "ab"), (
+        f"the adapter's state has {sorted(state)}; lora_a and lora_b of each adapted layer expected"
+    )
     trained = sum(np.size(array) for array in state.values())
     share = trained / (trained + sum(array.size for array in base.weights.values()))
     assert share <= 0.02 and got["in the optimizer"] == trained, (
