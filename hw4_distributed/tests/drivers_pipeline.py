@@ -168,10 +168,13 @@ def held(
 ) -> dict[str, int]:
     """The most micro-batches of which anything is alive when a forward begins, it included; how many
     at the end; the most gradients that were sent and are still alive then."""
+    import gc
+
     import torch
     from torch import nn
 
     ranks, stage = _stage(config, state, "float64", [])
+    gc.freeze()  # what was imported is not looked through again
     watched = _Watched([int(text[1:]) for text in actions if text[0] == "F"])
 
     class Watching(nn.Module):

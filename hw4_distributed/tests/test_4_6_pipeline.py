@@ -50,8 +50,7 @@ def test_gpipe_is_all_forwards_then_all_backwards(student):
 @number("4.6")
 @weight(2)
 def test_1f1b_holds_no_more_than_the_stages_that_follow(student):
-    """Of any size: complete, runs, GPipe's bubble, min(M, P − rank) in flight, one forward and one
-    backward in turn."""
+    """Of any size: complete, runs, the same bubble, min(M, P − rank) in flight, in turn."""
 
     def check(stages: int, microbatches: int, forward: int, backward: int) -> None:
         text = f"one_forward_one_backward({stages}, {microbatches})"
