@@ -1,7 +1,7 @@
 """Draws the figure of task 3.9: `python figures/make_3_9.py`, from measured_3_9.json beside it.
 
 With --measure `align.py dpo` runs first, on the fetched weights and ratings, with the code of this
-homework (the reference, where there is one): four minutes on two cores.
+homework (the reference, where there is one): a quarter of an hour of one core.
 """
 
 from __future__ import annotations
