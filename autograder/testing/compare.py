@@ -179,9 +179,10 @@ def _difference(
     finite = np.where(wrong & np.isfinite(difference), difference, -1.0)
     worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(finite)), finite.shape))
     count, size = int(wrong.sum()), wrong.size
+    # float32 against float64 is no fault here; whole numbers for fractions may be the whole fault.
+    kinds = f", {got.dtype}" if got.dtype.kind != wanted.dtype.kind else ""
     lines = [
-        f"{name} is wrong in {count} of {size} entries "
-        f"(shape {wanted.shape}, {got.dtype}, expected {wanted.dtype})",
+        f"{name} is wrong in {count} of {size} entries (shape {wanted.shape}{kinds})",
         f"first at {list(first)}: expected {_number(wanted[first])}, got {_number(got[first])}",
     ]
     if finite[worst] >= 0:

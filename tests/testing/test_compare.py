@@ -61,7 +61,7 @@ def test_first_wrong_index_counts_and_largest_error_are_named():
     got[2, 3] -= 4
     text = message(assert_close, got, wanted, rtol=1e-3, atol=1e-6, name="y", hint="look")
     assert text.splitlines() == [
-        "y is wrong in 2 of 12 entries (shape (3, 4), float64, expected float64)",
+        "y is wrong in 2 of 12 entries (shape (3, 4))",
         "first at [1, 2]: expected 6, got 6.5",
         "largest error 4 at [2, 3] (tolerance rtol=0.001, atol=1e-06)",
         "hint: look",
@@ -270,3 +270,10 @@ def test_finite_difference_sees_a_wrong_gradient():
     numeric = finite_difference(lambda v: float(np.sin(v).sum()), x)
     assert_close(np.cos(x), numeric, rtol=1e-6)
     message(assert_close, np.sin(x), numeric, rtol=1e-6)
+
+
+def test_a_value_message_names_the_dtype_only_where_its_kind_may_be_the_fault():
+    """float32 against float64 is as it should be; whole numbers for fractions are the fault."""
+    wanted = np.array([0.5, 1.5])
+    assert "(shape (2,))\n" in message(assert_close, np.zeros(2, np.float32), wanted)
+    assert "(shape (2,), int64)\n" in message(assert_close, np.zeros(2, np.int64), wanted)
