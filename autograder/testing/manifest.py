@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -102,8 +103,7 @@ def _entry(node: ast.FunctionDef, path: Path, folder: str, known: dict[str, int]
     visibility = marks.get("visibility", "visible")
     if visibility not in ("hidden", "after_due_date", "after_published", "visible"):
         raise ManifestError(f"{path}:{node.lineno}: {visibility!r} is no visibility of Gradescope")
-    docstring = ast.get_docstring(node) or ""
-    title = docstring.strip().splitlines()[0] if docstring.strip() else ""
+    title = _first_sentence(ast.get_docstring(node) or "")
     return ManifestEntry(
         test=f"{folder}/{path.name}::{node.name}",
         number=number,
@@ -115,6 +115,12 @@ def _entry(node: ast.FunctionDef, path: Path, folder: str, known: dict[str, int]
         partial="partial_credit" in marks,
         worker_reported="reported_by_worker" in marks,
     )
+
+
+def _first_sentence(docstring: str) -> str:
+    """The first sentence of a docstring's first paragraph, however many lines it takes."""
+    paragraph = " ".join(docstring.strip().partition("\n\n")[0].split())
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z(])", paragraph, maxsplit=1)[0]
 
 
 def _decorators(node: ast.FunctionDef, path: Path) -> dict[str, object]:
