@@ -60,9 +60,31 @@ if [ ! -x .venv/bin/python ]; then
     "$python" -m venv "$venv"
     [ "$venv" = .venv ] || ln -sfn "$venv" .venv
 fi
-echo "setup: installing the packages of requirements.lock (a few minutes the first time)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r requirements.lock ||
-    fail "pip could not install the packages; its message is above. For torch's CPU build see README.md"
+# Names and versions of the lock against what is there: a comment changed in it installs nothing.
+complete() {
+    .venv/bin/python - <<'PY' 2>/dev/null
+import re
+import sys
+from importlib.metadata import version
+from pip._vendor.packaging.requirements import Requirement
+
+for line in open("requirements.lock", encoding="utf-8"):
+    text = re.sub(r"(^|\s)#.*", "", line).strip()
+    if not text:
+        continue
+    wanted = Requirement(text)
+    if wanted.marker and not wanted.marker.evaluate():
+        continue
+    if not wanted.specifier.contains(version(wanted.name), prereleases=True):
+        sys.exit(1)
+PY
+}
+
+if ! complete; then
+    echo "setup: installing the packages of requirements.lock (a few minutes the first time)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -r requirements.lock ||
+        fail "pip could not install the packages; its message is above. For torch's CPU build see README.md"
+fi
 touch .venv/.ready
 echo "setup: done; \`make doctor\` says what this machine can do"
