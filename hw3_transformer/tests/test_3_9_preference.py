@@ -19,7 +19,7 @@ from preference_cases import (
 )
 from tiny_model import random_weights
 
-from autograder.testing import Hint, Measure, assert_close, assert_equal
+from autograder.testing import Hint, Measure, assert_close, assert_equal, reported_by_worker
 
 SHIFT = "the logits at t − 1 predict the token at t"
 
@@ -52,6 +52,7 @@ def test_log_probs_of_responses(student, rng):
 
 
 @number("3.9")
+@reported_by_worker
 @weight(0.5)
 def test_logits_are_made_for_response_tokens_only(student, rng):
     """One row of logits for each response token: at 49,152 tokens a row, prompts cost most."""
