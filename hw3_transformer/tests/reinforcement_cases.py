@@ -103,7 +103,10 @@ def assert_rows(got: dict[str, Any], prompts: Rows, group_size: int) -> None:
     )
     assert all(tokens), "a response without a token: the stop token belongs to it"
     longest = max(len(p) + len(r) for p, r in zip(asked, tokens, strict=True))
-    assert got["ids"].shape == got["mask"].shape == got["log_probs"].shape == (len(asked), longest)
+    shapes = {name: np.shape(got[name]) for name in ("ids", "mask", "log_probs")}
+    assert set(shapes.values()) == {(len(asked), longest)}, (
+        f"shapes {shapes}; ({len(asked)}, {longest}) expected: no column beyond the longest row"
+    )
     for place, (prompt, response) in enumerate(zip(asked, tokens, strict=True)):
         whole = [*prompt, *response]
         assert got["ids"][place, : len(whole)].tolist() == whole, (
