@@ -211,7 +211,7 @@ class ZeroModule(nn.Module):
         raise NotImplementedError("task 4.4: ZeroModule._attach")
 
     def _backward_begins(self, *_: Any) -> None:
-        """Hook: the module's output has its gradient."""
+        """Hook of the module's output: it has its gradient. Forward attaches it."""
         raise NotImplementedError("task 4.4: ZeroModule._backward_begins")
 
     @staticmethod
@@ -240,6 +240,14 @@ class ZeroModule(nn.Module):
 def _trained(module: nn.Module) -> list[nn.Parameter]:
     """Given: its parameters that want gradients, each once."""
     return [p for p in module.parameters() if p.requires_grad]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """Given: the tensors of a module's output: itself, or those in a tuple, a list or a dict."""
+    if isinstance(output, Tensor):
+        return [output]
+    inside = output.values() if isinstance(output, dict) else output
+    return [tensor for tensor in inside if isinstance(tensor, Tensor)]
 
 
 def _used_outside(module: nn.Module, blocks: list[nn.Module]) -> set[nn.Parameter]:

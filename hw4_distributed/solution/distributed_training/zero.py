@@ -282,7 +282,6 @@ class ZeroModule(nn.Module):
         self.units += self.outer
         for unit in self.units:
             unit.free()
-        module.register_full_backward_pre_hook(self._backward_begins)
         # END SOLUTION
 
     def _attach(self, block: nn.Module, units: list[ShardedUnit]) -> None:
@@ -308,7 +307,7 @@ class ZeroModule(nn.Module):
         # END SOLUTION
 
     def _backward_begins(self, *_: Any) -> None:
-        """Hook: the module's output has its gradient."""
+        """Hook of the module's output: it has its gradient. Forward attaches it."""
         # BEGIN SOLUTION 4.4
         for unit in self.outer:
             unit.unreduced = True
@@ -328,6 +327,9 @@ class ZeroModule(nn.Module):
         for unit in self.outer:
             unit.gather()
         output = self.module(*inputs, **named)
+        for tensor in _tensors(output):
+            if tensor.requires_grad:
+                tensor.register_hook(self._backward_begins)
         if not torch.is_grad_enabled():
             for unit in self.outer:
                 unit.free()
@@ -349,6 +351,14 @@ class ZeroModule(nn.Module):
 def _trained(module: nn.Module) -> list[nn.Parameter]:
     """Given: its parameters that want gradients, each once."""
     return [p for p in module.parameters() if p.requires_grad]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """Given: the tensors of a module's output: itself, or those in a tuple, a list or a dict."""
+    if isinstance(output, Tensor):
+        return [output]
+    inside = output.values() if isinstance(output, dict) else output
+    return [tensor for tensor in inside if isinstance(tensor, Tensor)]
 
 
 def _used_outside(module: nn.Module, blocks: list[nn.Module]) -> set[nn.Parameter]:
