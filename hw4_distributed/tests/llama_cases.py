@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# One process in float32 against float64 shows how far roundings carry in this very model: their
-# errors are, to first order, u times a sum of sensitivities. A divided model makes the same sums in
-# another order, at most `size` roundings more a sum, so its errors are of the same size; of the
-# largest of a tensor's errors a factor of 16 is taken. In float64 all is 2^-29 of that.
-FACTOR = 16.0
+# How far roundings carry. A sum of n products as computed is the exact one of factors that are off by
+# at most n roundings each (its backward error), so a run with roundings is, to first order, an exact
+# run with weights off by a few u, whatever the order of the sums. So the weights are moved by ±u32 =
+# 2^-24 of themselves, at random, in float64, four times, and what that moves a tensor by (the largest
+# element) is its sensitivity. With n ≤ 32 products a sum and 2 for all that is no product, the bound
+# is 64 times that, scaled by u. That all four moves cancel to less than 1/64 of their usual size has
+# a probability below (1/64)^4 = 6e-8 even where one number decides; a run's own errors would have to
+# be as large as the bound besides.
+FACTOR, MOVES = 64.0, 4
 U = {"float64": 2.0**-53, "float32": 2.0**-24}
 
 
@@ -106,9 +110,8 @@ def _mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _run(config: dict[str, Any], state: dict[str, np.ndarray], batches: list[dict[str, Any]],
-         dtype: str, lr: float, frozen: list[str]) -> dict[str, Any]:  # fmt: skip
-    kind = getattr(torch, dtype)
-    w = {name: torch.tensor(value).to(kind) for name, value in state.items()}
+         lr: float, frozen: list[str]) -> dict[str, Any]:  # fmt: skip
+    w = {name: torch.tensor(value) for name, value in state.items()}
     for name in w:
         w[name].requires_grad_(name not in frozen)
     found = []
@@ -116,23 +119,22 @@ def _run(config: dict[str, Any], state: dict[str, np.ndarray], batches: list[dic
         logits = logits_of(config, w, torch.tensor(batch["ids"]))
         loss = _mean_loss(logits, torch.tensor(batch["targets"]))
         loss.backward()
-        gradients = {name: None if t.grad is None else t.grad.double().numpy().copy()
+        gradients = {name: None if t.grad is None else t.grad.numpy().copy()
                      for name, t in w.items()}  # fmt: skip
-        found.append({"logits": logits.detach().double().numpy(), "loss": loss.item(),
+        found.append({"logits": logits.detach().numpy(), "loss": loss.item(),
                       "gradients": gradients})  # fmt: skip
         with torch.no_grad():
             for t in w.values():
                 if t.grad is not None:
                     t -= lr * t.grad
                     t.grad = None
-    return {"steps": found, "state": {n: t.detach().double().numpy() for n, t in w.items()}}
+    return {"steps": found, "state": {name: t.detach().numpy() for name, t in w.items()}}
 
 
-def _bound(wide: np.ndarray, narrow: np.ndarray, dtype: str) -> float:
-    """What an element may be off; never less than 16 roundings of the largest."""
-    scale = U[dtype] / U["float32"]
-    off = np.abs(wide - narrow).max(initial=0.0)
-    return FACTOR * max(off * scale, U[dtype] * np.abs(wide).max(initial=0.0))
+def _bound(exact: np.ndarray, moved: list[np.ndarray], dtype: str) -> float:
+    """What an element may be off: 64 moves, and never less than 16 roundings of the largest."""
+    move = max(np.abs(other - exact).max(initial=0.0) for other in moved) / U["float32"]
+    return U[dtype] * max(FACTOR * move, 16 * np.abs(exact).max(initial=0.0))
 
 
 def one_process(
@@ -142,26 +144,36 @@ def one_process(
     """What one process gets in float64, and the bounds for a divided run in `dtype`.
 
     "steps": by step {"logits", "loss", "gradients", "bounds": the same keys}; "state",
-    "state_bounds". A loss moves by at most twice what its logits move by, and has 8 + log2(rows)
+    "state_bounds". A loss moves by at most twice what its logits move by, and has fewer than 64
     roundings of its own.
     """
-    wide = _run(config, state, batches, "float64", lr, frozen or [])
-    narrow = _run(config, state, batches, "float32", lr, frozen or [])
-    for step, other in zip(wide["steps"], narrow["steps"], strict=True):
+    exact = _run(config, state, batches, lr, frozen or [])
+    signs = np.random.default_rng(0)
+    moved = []
+    for _ in range(MOVES):
+        near = {
+            n: v * (1 + U["float32"] * signs.choice([-1.0, 1.0], v.shape)) for n, v in state.items()
+        }
+        moved.append(_run(config, near, batches, lr, frozen or []))
+    for place, step in enumerate(exact["steps"]):
+        others = [other["steps"][place] for other in moved]
+        logits = _bound(step["logits"], [other["logits"] for other in others], dtype)
         top = np.abs(step["logits"]).max()
-        logits = _bound(step["logits"], other["logits"], dtype)
         step["bounds"] = {
             "logits": logits,
             "loss": 2 * logits + 64 * U[dtype] * (top + abs(step["loss"])),
             "gradients": {
-                name: None if g is None else _bound(g, other["gradients"][name], dtype)
+                name: None
+                if g is None
+                else _bound(g, [o["gradients"][name] for o in others], dtype)
                 for name, g in step["gradients"].items()
             },
         }
-    wide["state_bounds"] = {
-        name: _bound(value, narrow["state"][name], dtype) for name, value in wide["state"].items()
+    exact["state_bounds"] = {
+        name: _bound(value, [other["state"][name] for other in moved], dtype)
+        for name, value in exact["state"].items()
     }
-    return wide
+    return exact
 
 
 def assert_near(got: Any, wanted: Any, bound: Any, name: str, hint: str = "") -> None:
