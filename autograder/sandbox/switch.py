@@ -143,6 +143,8 @@ class Switch:
     def finish(self, rank: int) -> None:
         """This rank's driver has returned: it will send nothing more."""
         with self._lock:
+            if self._ranks[rank].alive:  # what it sent last may still be in its socket
+                self._serve_rank(rank, selectors.EVENT_READ)
             self._ranks[rank].alive = self._ranks[rank].gone = False
             self._look_for_deadlock()
         self._wake.send(b".")

@@ -214,6 +214,22 @@ def test_waiting_for_a_rank_that_has_finished_is_a_deadlock(run, student) -> Non
     assert "rank 1 waits to receive 8 bytes from rank 0, which has finished" in str(caught.value)
 
 
+def test_what_a_rank_sent_just_before_it_finished_is_no_deadlock() -> None:
+    """The switch reads what is in a rank's socket before it takes the rank for finished."""
+    frame = switch.FRAME
+    for _ in range(50):
+        served = switch.Switch(2)
+        receiver, sender = served.ends
+        posted = frame.pack(switch.RECEIVE, 1, 0, 1, 4)
+        receiver.sendall(posted + frame.pack(switch.WAIT, -1, 0, 1, 0))
+        time.sleep(0.0005)
+        sender.sendall(frame.pack(switch.SEND, 0, 0, 1, 4) + b"last")
+        served.finish(1)
+        assert not served.verdict
+        assert len(receiver.recv(frame.size)) == frame.size
+        served.close()
+
+
 def test_the_rank_that_raised_is_named_with_its_error(run, student) -> None:
     with pytest.raises(StudentRaised) as caught:
         student.group(3, run.drivers.fail_in_one, rank=2)
