@@ -29,7 +29,13 @@ _LENGTH = struct.Struct("<I")
 MAX_CONTROL_BYTES = 1 << 20
 # What a package imports only at the first use of an optimizer or of `backward`: two seconds that
 # every worker would pay, and of packages (sympy) that no homework may import by itself.
-IMPORTED_LATE = {"torch": ("torch._dynamo", "torch.fx.experimental.symbolic_shapes")}
+IMPORTED_LATE = {
+    "torch": (
+        "torch._dynamo",
+        "torch.fx.experimental.symbolic_shapes",
+        "torch.nn.attention.flex_attention",
+    )
+}
 
 
 def send_control(channel: socket.socket, body: dict[str, Any], fds: list[int] | None = None) -> None:

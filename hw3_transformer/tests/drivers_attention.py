@@ -10,7 +10,7 @@ import numpy as np
 def _own_attention() -> Any:
     from drivers_layers import without
 
-    return without("scaled_dot_product", "multi_head_attention", "flash_attention")
+    return without("scaled_dot_product", "multi_head_attention", "flash_attention", "transformer")
 
 
 def masks(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
