@@ -41,7 +41,7 @@ from distributed_training.planner import (  # noqa: E402
 )
 from distributed_training.zero import ZeroModule, ZeroOptimizer  # noqa: E402
 
-from autograder.sandbox.switch import Switch, Traffic  # noqa: E402
+from autograder.testing.group import Switch, Traffic  # noqa: E402
 
 
 def run_ranks(size: int, work: Callable[[Any], Any]) -> tuple[list[Any], Traffic]:

@@ -124,7 +124,8 @@ def test_buckets_leave_while_backward_still_runs(student, rng):
     Also after a block of no_sync, and after one that an exception has left.
     """
     bucket_bytes = 8 * (8 * 8 + 8)  # one layer of the chain in float64
-    assert [count for count, _ in expected_buckets("chain", bucket_bytes)] == [72] * 4
+    counts = [count for count, _ in expected_buckets("chain", bucket_bytes)]
+    assert counts == [72] * 4, "the test wants a bucket for each layer"
     for size in (2, 3):
         batches = draw_batches(rng, size, 2, accumulate=(0,))
         group = student.group(
@@ -142,7 +143,10 @@ def test_buckets_leave_while_backward_still_runs(student, rng):
                 if event.kind == "note":
                     noted.append((event.text, gone))
             wanted = [(f"layer {place}", 2 * (size - 1) * (3 - place)) for place in (3, 2, 1, 0)]
-            assert [text for text, _ in noted] == [text for text, _ in wanted] + ["backward is over"]
+            order = [text for text, _ in noted]
+            assert order == [text for text, _ in wanted] + ["backward is over"], (
+                f"rank {rank} of {size}: gradients came as {order}, not from the last layer to the first"
+            )
             for (text, count), (_, least) in zip(noted, wanted, strict=False):
                 assert count >= least, (
                     f"rank {rank} of {size}: when the gradient of {text} came, {count} messages had "

@@ -40,7 +40,7 @@ def test_stages_one_and_two_end_where_plain_adamw_ends(student, rng):
     for size in WORLDS:
         seed, batches = int(rng.integers(1, 1000)), batches_with(rng, size, 5, "")
         wanted, _ = train_alone("wide", seed, batches, OPTIONS)
-        assert moved("wide", seed, wanted) > 0.05
+        assert moved("wide", seed, wanted) > 0.05, "the oracle did not train"
         for stage, unit_bytes in ways[size]:
             group = _train(student, "wide", seed, stage, batches, unit_bytes=unit_bytes)
             text = f"stage {stage}, {size} ranks, units of {unit_bytes} bytes"
@@ -54,7 +54,7 @@ def test_stage_three_ends_where_plain_adamw_ends(student, rng):
     for size in WORLDS:
         seed, batches = int(rng.integers(1, 1000)), batches_with(rng, size, 5, "gate")
         wanted, _ = train_alone("stack", seed, batches, OPTIONS)
-        assert moved("stack", seed, wanted) > 0.05
+        assert moved("stack", seed, wanted) > 0.05, "the oracle did not train"
         group = _train(student, "stack", seed, 3, batches)
         check_parameters(group.results, wanted, f"stage 3, {size} ranks")
 
@@ -148,7 +148,7 @@ def test_a_rank_holds_its_share(student, rng):
     group = student.group(size, drivers.held_in_backward, each=each, kind="chain", seed=seed,
                           stage=2, unit_bytes=8 * 72)  # fmt: skip
     layer = 8 * 72
-    assert units_of("chain", 2, layer) == [72] * 4
+    assert units_of("chain", 2, layer) == [72] * 4, "the test wants a unit for each layer"
     for rank, result in enumerate(group.results):
         assert max(result["held"]) <= layer, (
             f"rank {rank} held {max(result['held'])} bytes of gradients at once in stage 2; a unit has "

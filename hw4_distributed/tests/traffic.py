@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autograder.sandbox.switch import Event
-from autograder.testing.group import Group
+from autograder.testing.group import Event, Group
 
 
 def chunk_sizes(count: int, parts: int) -> list[int]:
