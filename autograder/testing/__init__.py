@@ -1,6 +1,6 @@
 """What a test author imports. Tests run in a trusted process and reach student code by `student`."""
 
-from autograder.testing.compare import Hint, assert_close, assert_equal, finite_difference
+from autograder.testing.compare import Hint, as_count, assert_close, assert_equal, finite_difference
 from autograder.testing.marks import reported_by_worker, speed
 from autograder.testing.packaged import packaged
 from autograder.testing.records import Measure
@@ -26,6 +26,7 @@ __all__ = [
     "StudentFlooded",
     "StudentRaised",
     "StudentTimedOut",
+    "as_count",
     "assert_close",
     "assert_equal",
     "finite_difference",

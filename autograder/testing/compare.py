@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,3 +218,22 @@ def _number(value: Any) -> str:
 
 def _lines(text: str, hint: str) -> str:
     return f"{text}\nhint: {hint}" if hint else text
+
+
+def array_bytes(value: Any) -> int:
+    """Bytes of all arrays in a plain value."""
+    if isinstance(value, Mapping):
+        return sum(map(array_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(array_bytes, value))
+    return int(getattr(value, "nbytes", 0))
+
+
+def as_count(value: Any, name: str) -> int:
+    """`value` if it is a whole number >= 0; else an AssertionError.
+
+    For numbers that a worker reports: "x" * 1_500_000_000 is a product, too, and would be made here.
+    """
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise AssertionError(f"{name} is {shown(value)}, expected a whole number")
+    return value

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,3 +127,22 @@ def read_records(folder: Path) -> dict[str, TestRecord]:
             continue
         records[record.test] = record
     return records
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory around one call, in bytes, as the kernel counts it for the process.
+
+    baseline: just before the call, its arguments already there; peak: the most during the call;
+    held: after the answer. Meaningful for differences of 64 MB and more.
+    """
+
+    value: Any
+    baseline_bytes: int
+    peak_bytes: int
+    held_bytes: int
+
+    @property
+    def extra_bytes(self) -> int:
+        """The most that was held at once on top of the baseline."""
+        return self.peak_bytes - self.baseline_bytes

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 
 from autograder.sandbox import host
-from autograder.testing.compare import described, shown
+from autograder.testing.compare import array_bytes, described, shown
 from autograder.testing.frames import called_from, frames_with_source
 from autograder.testing.group import Group, run_group
-from autograder.testing.records import Frame, Measure
+from autograder.testing.records import Frame, Measure, Memory
 
+# What a worker takes on besides arguments, before a measured call: pages of libraries that are used
+# for the first time (torch: 75 MB), the student's package, what an allocator keeps of earlier calls.
+ALLOWANCE_MB = 128.0
 _SIGNAL_HINTS = {
     "SIGSEGV": "memory was touched that is not yours (an index out of range in compiled code?)",
     "SIGXCPU": "the limit on CPU time was reached",
@@ -84,25 +87,6 @@ class StudentMisbehaved(StudentError):
     """What came back is not an answer."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Resident memory around one call, in bytes, as the kernel counts it for the process.
-
-    baseline: just before the call, its arguments already there; peak: the most during the call;
-    held: after the answer. Meaningful for differences of 64 MB and more.
-    """
-
-    value: Any
-    baseline_bytes: int
-    peak_bytes: int
-    held_bytes: int
-
-    @property
-    def extra_bytes(self) -> int:
-        """The most that was held at once on top of the baseline."""
-        return self.peak_bytes - self.baseline_bytes
-
-
 def driver_name(driver: Callable[..., Any]) -> str:
     """`module:function` of a staff driver."""
     return f"{driver.__module__}:{driver.__name__}"
@@ -128,6 +112,7 @@ class Student:
         self._seed = seed
         self._head: dict[str, Any] = {"forbid_blas": True} if forbid_blas else {}
         self._workers: list[Any] = []
+        self._start_bytes = 0
         self.answers = 0
         self.measures: list[Measure] = []
         # The most seconds that any call may take; lowered where much time was lost already.
@@ -143,8 +128,21 @@ class Student:
     def worker(self) -> Any:
         """The worker of this test, started if it was not yet."""
         if not self._workers:
-            self._workers.append(self._start_worker())
+            worker = self._further()
+            # What it holds before any of the student's code ran: no later baseline may exceed it.
+            if isinstance(worker, host.Worker) and sys.platform == "linux":
+                self._start_bytes = worker.resident_bytes()
         return self._workers[0]
+
+    def fresh(self) -> Any:
+        """A further worker, for `call`, that saw nothing of this test; closed with the test."""
+        self.worker  # noqa: B018  the one that `run` uses comes first in the list
+        return self._further()
+
+    def _further(self, **options: Any) -> Any:
+        worker = self._start_worker(**options)
+        self._workers.append(worker)
+        return worker
 
     def run(
         self, driver: Callable[..., Any], *, timeout: float | None = None, **arguments: Any
@@ -209,8 +207,7 @@ class Student:
         label: Callable[[Any], str], argument: str, arguments: Mapping[str, Any],
     ) -> StudentError:  # fmt: skip
         """`error`, or the one that the first failing case gives by itself, with that case named."""
-        worker = self._start_worker()
-        self._workers.append(worker)
+        worker = self.fresh()
         for case in cases:
             try:
                 with self._translated():
@@ -244,9 +241,7 @@ class Student:
 
     def rank_worker(self, place: Any) -> Any:
         """A worker of its own for one rank; closed with the test."""
-        worker = self._start_worker(place=place)
-        self._workers.append(worker)
-        return worker
+        return self._further(place=place)
 
     def call(
         self, worker: Any, driver: Callable[..., Any], arguments: Mapping[str, Any],
@@ -292,16 +287,22 @@ class Student:
         return decorate
 
     def memory(
-        self, driver: Callable[..., Any], *, timeout: float | None = None, **arguments: Any
-    ) -> Memory:
+        self, driver: Callable[..., Any], *, timeout: float | None = None,
+        allowance_mb: float = ALLOWANCE_MB, **arguments: Any,
+    ) -> Memory:  # fmt: skip
         """Run the driver and read the worker's resident memory before, during and after.
 
-        The arguments are sent first, so they count to the baseline. Needs Linux.
+        The arguments are sent first, so they count to the baseline. All else that the baseline may
+        hold beyond the worker's start is `allowance_mb`: memory that was put on in an earlier call,
+        to be let go in this one, is no room for this one. Needs Linux.
         """
         with self._translated():
             worker = self.worker
             worker.call(driver_name(driver), arguments, op="hold", **self._head)
-            baseline = worker.resident_bytes()
+            baseline, start = worker.resident_bytes(), self._start_bytes
+            if start:
+                most = start + array_bytes(arguments) + int(allowance_mb * 1e6)
+                baseline = min(baseline, most)
             worker.reset_peak()
             value = worker.call(
                 driver_name(driver), {}, op="run_held", timeout=self.seconds(timeout), **self._head
@@ -317,9 +318,7 @@ class Student:
     def peer(self) -> Any:
         """A second, clean worker that can't see the student's code; closed with the test."""
         self.worker  # noqa: B018  the student's own comes first in the list
-        worker = self._start_worker(student=False)
-        self._workers.append(worker)
-        return worker
+        return self._further(student=False)
 
     def measure(self, measure: Measure) -> None:
         """Attach a measured number to this test's record."""

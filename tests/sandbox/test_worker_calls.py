@@ -47,6 +47,15 @@ def test_memory_is_measured_by_the_kernel(student, drivers):
     assert 195 < (memory.held_bytes - memory.baseline_bytes) / 2**20 < 260
 
 
+def test_memory_put_on_before_is_no_room_for_the_measured_call(student, drivers):
+    student.run(drivers.call, function="keep", megabytes=300)
+    then = student.memory(drivers.call, function="echo", value=1, allowance_mb=32)
+    assert 230 < then.extra_bytes / 2**20 < 400
+    # In a worker that saw none of this there is nothing.
+    assert student.call(student.fresh(), drivers.call, {"function": "echo", "value": 1}, None) == 1
+    assert student._workers[1].resident_bytes() < student.worker.resident_bytes() - (200 << 20)
+
+
 def test_a_process_that_left_before_it_was_measured_is_the_students(student, drivers):
     student.run(drivers.call, function="leave_later", seconds=0.05)
     time.sleep(0.4)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from autograder.testing import Hint, assert_close, assert_equal, finite_difference
+from autograder.testing import Hint, as_count, assert_close, assert_equal, finite_difference
+from autograder.testing.compare import array_bytes
 
 
 def message(check, *arguments, **options) -> str:
@@ -277,3 +278,15 @@ def test_a_value_message_names_the_dtype_only_where_its_kind_may_be_the_fault():
     wanted = np.array([0.5, 1.5])
     assert "(shape (2,))\n" in message(assert_close, np.zeros(2, np.float32), wanted)
     assert "(shape (2,), int64)\n" in message(assert_close, np.zeros(2, np.int64), wanted)
+
+
+def test_a_count_from_a_worker_is_a_whole_number():
+    assert as_count(0, "n") == 0 and as_count(7, "n") == 7
+    for wrong in ("x", -1, 1.0, True, None, [1], 1 << 62):
+        with pytest.raises(AssertionError, match="n is .*expected a whole number"):
+            as_count(wrong, "n")
+
+
+def test_bytes_of_arrays_anywhere_in_a_value():
+    eight = np.zeros(1)
+    assert array_bytes({"a": eight, "b": [eight, (eight, 3)], "c": "text"}) == 24
