@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from autograder.batch.grade import Grading
 from autograder.batch.run import Job, environment
@@ -16,6 +17,7 @@ from autograder.cli import HOMEWORK, cli, console
 from autograder.course.assignment import Assignment
 from autograder.course.intake import SubmissionError, own_files
 from autograder.course.submit import SubmitError, make_submission_zip
+from autograder.reporting.repeats import broken_files
 from autograder.sandbox.host import REPOSITORY
 from autograder.testing.manifest import build_manifest
 
@@ -69,7 +71,10 @@ def debug(homework: Assignment, keyword: str, pytest_options: tuple[str, ...]) -
 @click.argument("homework", type=HOMEWORK)
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write the zip.")
 def submit(homework: Assignment, out: Path | None) -> None:
-    """Write the zip to upload for HOMEWORK, then unpack it and grade it with the public tests."""
+    """Write the zip to upload for HOMEWORK, then unpack it and grade it with the public tests.
+
+    Exits with 1 if a file in it does not compile, or if it can't be graded.
+    """
     target = out or REPOSITORY / f"submission_{homework.name}.zip"
     try:
         make_submission_zip(homework, target)
@@ -78,9 +83,14 @@ def submit(homework: Assignment, out: Path | None) -> None:
     console.print(f"wrote {target}; now grading what is in it…", highlight=False, soft_wrap=True)
     out = REPOSITORY / "results" / homework.name
     graded = shown_grade(homework, target, out, Grading(hidden=False))
-    if graded.report and graded.report.broken:
-        files = "a file" if len(graded.report.broken) == 1 else "files"
-        console.print(f"[bold red]the zip holds {files} that can't be built:[/] see the top")
+    if graded.report is None:
+        console.print(f"[bold red]don't upload yet:[/] {target}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    if files := broken_files(graded.report.broken):
+        verb = "don't" if " and " in files else "doesn't"
+        console.print(Text(f"{files} {verb} compile, don't upload yet: {target}", style="bold red"),
+                      soft_wrap=True)  # fmt: skip
+        sys.exit(1)
     console.print(f"[bold]upload this file:[/] {target}", highlight=False, soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ be built stands above all tests.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from autograder.reporting.outcome import TestOutcome
 
 BUILD_ERROR, UNFINISHED = "BuildError", "NotImplementedError"
+_PLACE = re.compile(r"(?P<file>[^\s:]{1,200}):\d+:")
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 _MAX_BROKEN, _MAX_LINES, _MAX_LINE = 12, 6, 300
 
@@ -78,3 +80,12 @@ def unbuilt(outcomes: Sequence[TestOutcome]) -> list[str]:
         lines.append(f"{len(tests)} test{'s' * (len(tests) > 1)} of {numbers} can't run before that")
         told.append("\n".join(line[:_MAX_LINE] for line in lines))
     return told
+
+
+def broken_files(broken: Sequence[str]) -> str:
+    """`transpose.cu and softmax.cu`: the files that `Report.broken` is about; "" for none."""
+    found = (_PLACE.match(problem) for problem in broken)
+    names = list(dict.fromkeys(one["file"].rpartition("/")[2] for one in found if one))
+    if len(names) < 2:
+        return names[0] if names else "a file" if broken else ""
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -26,7 +26,7 @@ from autograder.reporting.explain import (
     what_happened,
 )
 from autograder.reporting.outcome import FAULT_SENTENCE, Report, TestOutcome, points_text
-from autograder.reporting.repeats import telling_frames
+from autograder.reporting.repeats import broken_files, telling_frames
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.manifest import ManifestEntry
 from autograder.testing.records import TestRecord
@@ -66,6 +66,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
     if report.grader_fault:
         console.print(Text(FAULT_SENTENCE, style="bold red"))
         console.print(Text(report.grader_fault, style="dim"))
+    if report.broken:  # the top has scrolled off by now
+        files = broken_files(report.broken)
+        console.print(Text(f"does not compile: {files} (see the top)", style="bold red"))
     console.print(Text(final_line(report), style="bold"), soft_wrap=True)
 
 

@@ -133,15 +133,17 @@ def test_submit_writes_the_zip_and_grades_what_is_in_it(homework, tmp_path, monk
     assert files == reference_files(homework)
     assert "80 / 80 public points" in " ".join(result.output.split())
     assert f"upload this file: {tmp_path / 'mine.zip'}" in result.output
-    assert "can't be built" not in result.output
+    assert "compile" not in result.output
     write_own(homework, batch_samples.REFERENCE + "def (:\n")
-    result = call("submit", homework.root, "--out", tmp_path / "mine.zip")
-    assert result.exit_code == 0, result.output
+    result = call("submit", homework.root, "--out", tmp_path / "broken.zip")
+    assert result.exit_code == 1, result.output
+    assert (tmp_path / "broken.zip").exists()
     line = batch_samples.REFERENCE.count("\n") + 1
     said, place = (result.output.index(text) for text in (
         "does not compile:", f"tiny/ops.py:{line}: SyntaxError"))  # fmt: skip
     assert said < place < result.output.index("Points")
-    assert "the zip holds a file that can't be built" in result.output
+    last = result.output.rstrip().splitlines()[-1]
+    assert last == f"ops.py doesn't compile, don't upload yet: {tmp_path / 'broken.zip'}"
     homework.stub_path("tiny/ops.py").unlink()
     result = call("submit", homework.root, "--out", tmp_path / "other.zip")
     assert result.exit_code == 1

@@ -16,6 +16,7 @@ import reporting_samples as samples
 from autograder.reporting.explain import explain
 from autograder.reporting.html import render_html
 from autograder.reporting.outcome import Report, build_report
+from autograder.reporting.repeats import broken_files
 from autograder.reporting.results import results_of
 from autograder.reporting.terminal import print_report
 from autograder.testing.records import Frame, SourceLine
@@ -120,6 +121,17 @@ def test_python_that_does_not_compile_stands_there_too_and_escapes_are_taken_out
     report = graded(tmp_path, [], broken=["autodiff/engine.py:3: SyntaxError: bad\x1b[31m <b>"])
     assert printed(report).startswith("does not compile:\n  autodiff/engine.py:3: SyntaxError: bad <b>")
     assert "engine.py:3: SyntaxError: bad &lt;b&gt;" in render_html(report)
+
+
+def test_near_the_score_the_broken_files_are_named_once_more(tmp_path):
+    """By then the top has scrolled off."""
+    broken = ["transpose.cu:3: expected ';'", "tiny/ops.py:4: SyntaxError", "transpose.cu:9: no a"]
+    assert broken_files(broken) == "transpose.cu and ops.py"
+    assert broken_files([*broken, "ld: no main"]) == "transpose.cu and ops.py"
+    assert (broken_files(["ld: no main"]), broken_files([])) == ("a file", "")
+    *_, line, score = printed(graded(tmp_path, [], broken=broken)).rstrip().splitlines()
+    assert line == "does not compile: transpose.cu and ops.py (see the top)"
+    assert score.endswith("100.0 points")
 
 
 def test_several_errors_in_a_line_are_one_frame(tmp_path):
