@@ -21,7 +21,9 @@ class LineTable:
 
     offsets: return addresses from the library's base, ascending; places: for each an index into
     `files` and a line, or a negative index. functions: where functions begin, ascending.
-    ranks: for each offset its rank in the program's order, see `order.ranks`.
+    ranks: for each offset its rank in the program's order, see `order.ranks`. outer: for each the
+    lines of the student's files that it stands for, of the function and of the outermost one that
+    was inlined into it; the same where there is one, 0 where there is none.
     """
 
     offsets: list[int] = field(default_factory=list)
@@ -29,6 +31,18 @@ class LineTable:
     files: list[str] = field(default_factory=list)
     functions: list[int] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)
+    outer: list[list[int]] = field(default_factory=list)
+
+    def outer_line(self, offset: int, launch: int) -> int:
+        """The line of a return address in the function that was called last; 0 if unknown.
+
+        launch: the line of the launch, into whose host function a kernel may have been inlined.
+        """
+        at = bisect.bisect_left(self.offsets, offset)
+        if at >= len(self.outer) or self.offsets[at] != offset:
+            return 0
+        outermost, inlined = self.outer[at]
+        return inlined if outermost == launch else outermost
 
     def lookup(self, offset: int) -> tuple[str, int] | None:
         """File name and line of the code before the return address `offset`, or None.
@@ -51,6 +65,8 @@ class LineTable:
 _CALL = re.compile(
     r"^ +([0-9a-f]+):\t(?:call|bl|b)q?\s+[0-9a-f]+ <(?:__tsan|emu_|__ubsan|__wrap|__sanitizer)\w*[@>]", re.M
 )
+# A loop that nothing is left of but the jump to itself: no hook is called in it.
+_TO_ITSELF = re.compile(r"^ +([0-9a-f]+):\t(?:jmpq?|b)\s+\1 <", re.M)
 _NEXT = re.compile(r"^ +([0-9a-f]+):", re.M)
 
 
@@ -69,6 +85,8 @@ def line_table(library: Path, elf: Elf, compiler: Compiler, own: Collection[str]
     command = [compiler.tool("objdump"), "-d", "--no-show-raw-insn", "-j", ".text", library.name]
     listing = run(command, library.parent, most=LISTING).output
     calls, order = hook_returns(listing), ranks(listing)
+    for loop in _TO_ITSELF.finditer(listing):
+        calls[int(loop[1], 16) + 1] = int(loop[1], 16)
     offsets = sorted(calls)
     asked = "".join(f"{offset - 1:#x}\n" for offset in offsets)
     command = [compiler.tool("addr2line"), "-a", "-i", "-e", library.name]
@@ -76,14 +94,19 @@ def line_table(library: Path, elf: Elf, compiler: Compiler, own: Collection[str]
     files = sorted(own)
     numbers = {name: index for index, name in enumerate(files)}
     places: list[list[int]] = []
+    outer: list[list[int]] = []
     for line in shown.splitlines():
         if line.startswith("0x"):
             places.append([-1, 0])
-        elif places and places[-1][0] < 0:
+            outer.append([0, 0])
+        elif places:  # the innermost function's line, then those that it was inlined into
             name, _, number = line.partition(" ")[0].rpartition(":")
             index = numbers.get(name.rpartition("/")[2], -1)
             if index >= 0 and number.isdigit() and int(number):
-                places[-1] = [index, true_line(int(number))]
+                own_line = true_line(int(number))
+                outer[-1] = [own_line, outer[-1][0] or own_line]
+                if places[-1][0] < 0:
+                    places[-1] = [index, own_line]
     functions = sorted({s.value for s in elf.symbols if s.type == 2 and s.section})
     ranked = [order.get(calls[offset], 0) for offset in offsets]
-    return LineTable(offsets, places[: len(offsets)], files, functions, ranked)
+    return LineTable(offsets, places[: len(offsets)], files, functions, ranked, outer[: len(offsets)])

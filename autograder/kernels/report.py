@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autograder.kernels.compile import Build
+from autograder.kernels.loops import endless_loop
 from autograder.kernels.sentences import sentence
 from autograder.kernels.sites import true_line
 
@@ -93,6 +94,9 @@ def _diagnostic(
     line = true_line(raw["line"]) or line
     other_line = true_line(raw["other_line"]) or other_line
     source = build.source.name if build else ""
+    if raw["kind"] in ("step limit", "time limit"):
+        raw["text"], _, places = raw["text"].partition(";")
+        line = _loop_line(build, file or source, places, launch) or line
     if raw["kind"] == "invalid launch":
         kernel = raw["variable"]
     else:
@@ -112,6 +116,21 @@ def _diagnostic(
         "other_line": other_line, "block": fields["block"], "thread": fields["thread"],
         "count": raw["count"],
     }  # fmt: skip
+
+
+def _loop_line(
+    build: Build | None, file: str, places: str, launch: Mapping[str, Any] | None
+) -> int:
+    """The line of the loop around the places that a thread came to again and again; 0 if unknown."""
+    if not build or not places:
+        return 0
+    try:
+        text = (build.source.parent / file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    launched = launch["line"] if launch else 0
+    lines = {build.lines.outer_line(int(place), launched) for place in places.split(";")}
+    return endless_loop(text, sorted(lines - {0}))
 
 
 def _index(linear: int, dimensions: list[int]) -> list[int]:

@@ -207,11 +207,15 @@ def _not_in_mask(found: Fields) -> str:
 
 
 def _limit(found: Fields) -> str:
-    if found["kind"] == "time limit":
-        return f"stopped after {found['text']} s of CPU time: does this loop end?"
-    return (
-        f"stopped after {int(found['text']):,} steps (accesses and turns of loops): does this loop end?"
-    )
+    took = f"{found['text']} s of CPU time"
+    if found["kind"] == "step limit":
+        took = f"{int(found['text']):,} steps (accesses and turns of loops)"
+    if found["variable"]:  # between two blocks
+        return (
+            f"the launch was stopped after {took}, before block {_index(found['block'])}; it has "
+            f"{int(found['variable']):,} blocks: does a loop take more turns than it should?"
+        )
+    return f"{_who(found)} was stopped after {took}: does this loop end?"
 
 
 def _launch(found: Fields) -> str:

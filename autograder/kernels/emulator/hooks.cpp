@@ -15,13 +15,7 @@ namespace {
 __attribute__((noinline)) void take_turns(Thread* thread, std::uint32_t pc) {
     thread->steps_left = TURN;
     machine.launch_steps += TURN;
-    stop_if_late(thread);
-    if (machine.launch_steps > machine.options.steps) {
-        Diagnostic found = describe("step limit", true, thread);
-        found.pc = pc;
-        found.text = std::to_string(machine.options.steps);
-        fail(found, 702);
-    }
+    if (!test_patience(thread, pc)) return;
     if (thread->is_host) return;
     thread->yielded = true;  // it may be waiting for another warp
     yield_thread();

@@ -175,11 +175,15 @@ void run_blocks(Context& context, Blocks& blocks) {
     const uint3 grid = context.launch->grid;
     std::uint64_t block;
     while (!machine.stopping && blocks.take(block)) {
-        if (machine.expired && &context == &contexts[0]) {
-            Diagnostic found = describe("time limit", true, nullptr);
+        const bool spent = machine.launch_steps > machine.options.steps;
+        if ((machine.expired || spent) && &context == &contexts[0]) {
+            Diagnostic found = describe(machine.expired ? "time limit" : "step limit", true, nullptr);
             found.launch = static_cast<int>(machine.launches.size()) - 1;
             found.line = context.launch->line;
-            found.text = std::to_string(static_cast<int>(machine.options.seconds));
+            found.who.block = block;
+            found.variable = std::to_string(blocks.total);
+            found.text = machine.expired ? std::to_string(static_cast<int>(machine.options.seconds))
+                                         : std::to_string(machine.options.steps);
             report(found);
             machine.last_error = 702;
             machine.stopping = true;

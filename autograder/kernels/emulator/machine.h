@@ -23,6 +23,7 @@ constexpr std::size_t SHARED_OPT_IN = 227 * 1024;  // with cudaFuncSetAttribute,
 constexpr std::size_t SHARED_ARENA = 512 * 1024;   // with the gaps between variables
 constexpr unsigned MAX_DEPTH = 128;
 constexpr unsigned TURN = 65536;  // accesses and blocks of code after which a lane lets the others run
+constexpr std::sig_atomic_t GRACE = 150;  // ticks of 20 ms in which hooks may end a launch that is late
 constexpr unsigned FAST_TURN = 256;  // atomics, in fast mode
 
 struct Thread;
@@ -218,7 +219,8 @@ struct Machine {
     std::uint64_t launch_steps = 0;
     bool race_pending = false;  // a second write to a word was made, and not yet looked at
     std::atomic<bool> stopping{false};  // a fatal fault: every context ends its block
-    volatile std::sig_atomic_t expired = 0;
+    volatile std::sig_atomic_t expired = 0;  // ticks of the timer since the call's time is over
+    Thread* volatile asked = nullptr;  // by the timer, to say at its next step where it is
     std::string unfinished;  // the task of a stub that was reached
 };
 
@@ -314,7 +316,14 @@ void settle_pending();
 
 // ---- services.cpp
 void host_only(const char* what);  // ends the launch if a kernel calls it
-void stop_if_late(Thread* thread);  // ends the launch when its time is over
+// Ends the launch when its time is over, and that of finding out which loop took it.
+void stop_if_late(Thread* thread);
+
+// ---- loops.cpp
+void begin_patience();  // of a call
+// At the end of a thread's turn: does not return where a loop had its time; false if it goes on at
+// once, since it is watched.
+bool test_patience(Thread* thread, std::uint32_t pc);
 
 // ---- counts.cpp
 void merge_events(Context& context, unsigned warp, bool all);

@@ -124,6 +124,8 @@ void host_only(const char* what) {
 
 void stop_if_late(Thread* thread) {
     if (!machine.expired || !thread) return;
+    const bool hooked = machine.options.instrumented && !thread->is_host;
+    if (hooked && machine.expired < GRACE) return;
     Diagnostic found = describe("time limit", true, thread);
     char text[32];
     std::snprintf(text, sizeof text, "%g", machine.options.seconds);

@@ -69,10 +69,17 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 }
 
 void on_timer(int signal, siginfo_t*, void* context) {
-    machine.expired = 1;
+    machine.expired = machine.expired + 1;
     Thread* thread = current;
+    if (!thread) return;
     const void* place = interrupted_at(context);
-    if (!thread || !in_module(place)) return;  // in the emulator or the C library: soon again
+    if (machine.options.instrumented && machine.expired < GRACE) {
+        const bool no_step = machine.asked == thread && in_module(place);  // of an empty loop
+        machine.asked = thread;
+        thread->steps_left = 1;  // its next step looks which loop it is
+        if (!no_step) return;
+    }
+    if (!in_module(place)) return;  // in the emulator or the C library: soon again
     Diagnostic found = describe("time limit", true, thread);
     found.pc = pc_of(static_cast<const char*>(place) + 1);
     char text[32];
@@ -106,6 +113,8 @@ void start_watch() {
     action.sa_sigaction = on_timer;
     sigaction(SIGPROF, &action, &old_timer);
     machine.expired = 0;
+    machine.asked = nullptr;
+    begin_patience();
     set_timer(machine.options.seconds);
 }
 
