@@ -26,7 +26,7 @@ import distributed_training  # noqa: E402
 distributed_training.__path__.insert(0, str(HOMEWORK / "solution" / "distributed_training"))
 
 import torch  # noqa: E402
-from distributed_training.cluster import H100_NODES, Cluster, Workload  # noqa: E402
+from distributed_training.cluster import H100_NODES, Cluster, Link, Workload  # noqa: E402
 from distributed_training.collectives import ring_all_reduce  # noqa: E402
 from distributed_training.communicator import connect  # noqa: E402
 from distributed_training.data_parallel import DataParallel  # noqa: E402
@@ -39,6 +39,7 @@ from distributed_training.planner import (  # noqa: E402
     step_seconds,
     tree_seconds,
 )
+from distributed_training.tree_collectives import tree_all_reduce  # noqa: E402
 from distributed_training.zero import ZeroModule, ZeroOptimizer  # noqa: E402
 
 from autograder.testing.group import Switch, Traffic  # noqa: E402
@@ -119,6 +120,55 @@ def plans_by_size() -> list[dict[str, Any]]:
             "gigabytes": memory_bytes(work, plan) / 1e9,
         })  # fmt: skip
     return found
+
+
+def message_seconds(ranks: Any) -> list[float]:
+    """One way between two ranks, the best of 30, for 8 bytes and for 16 MB."""
+    found = []
+    for count in (2, 1 << 22):
+        tensor, best = torch.zeros(count), float("inf")
+        for _ in range(30):
+            ranks.barrier()
+            start = time.perf_counter()
+            if ranks.rank == 0:
+                ranks.send(tensor, 1)
+                ranks.recv(tensor, 1)
+            else:
+                ranks.recv(tensor, 0)
+                ranks.send(tensor, 0)
+            best = min(best, (time.perf_counter() - start) / 2)
+        found.append(best)
+    return found
+
+
+def all_reduce_times(ranks: Any) -> list[list[float]]:
+    """[bytes, seconds by ring, by tree], the best of 10, for some sizes."""
+    found = []
+    for count in (256, 1 << 14, 1 << 18, 1 << 22):
+        row = [4.0 * count]
+        for reduce in (ring_all_reduce, tree_all_reduce):
+            tensor, best = torch.zeros(count), float("inf")
+            for _ in range(10):
+                ranks.barrier()
+                start = time.perf_counter()
+                reduce(ranks, tensor)
+                best = min(best, time.perf_counter() - start)
+            row.append(best)
+        found.append(row)
+    return found
+
+
+def model_against_this_machine() -> dict[str, Any]:
+    """α and β from two ranks, then the formulas' seconds beside measured ones for 2 and 4."""
+    small, large = run_ranks(2, message_seconds)[0][0]
+    link = Link(small, (1 << 24) / (large - small))
+    rows = []
+    for size in (2, 4):
+        for length, ring, tree in run_ranks(size, all_reduce_times)[0][0]:
+            wanted = (ring_seconds(size, length, link), tree_seconds(size, length, link))
+            rows.append([size, length, ring, wanted[0], tree, wanted[1]])
+    return {"latency": link.latency, "bytes_per_second": link.bytes_per_second,
+            "[ranks, bytes, ring, formula, tree, formula]": rows}  # fmt: skip
 
 
 def timeline(overlap: bool) -> Callable[[Any], Any]:
@@ -232,7 +282,8 @@ def main() -> None:
     ends, traffic = run_ranks(4, ring_steps)
     written["4_1"] = {"ranks": ends, "sent": traffic.sent.tolist(),
                       "messages": traffic.messages.tolist()}  # fmt: skip
-    written["4_2"] = {"all-reduce of 128": all_reduce_curves(), "plans": plans_by_size()}
+    written["4_2"] = {"all-reduce of 128": all_reduce_curves(), "plans": plans_by_size(),
+                      "here": model_against_this_machine()}  # fmt: skip
     written["4_3"] = {name: run_ranks(2, timeline(name == "overlap"))[0][0]
                       for name in ("overlap", "one after the other")}  # fmt: skip
     stages = {}
