@@ -191,8 +191,8 @@ def loss_oracle(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def check_losses(student: Any, driver: Any, cases: list[dict[str, Any]], size: int) -> None:
-    """Loss and gradient on each rank of each case, and what crossed."""
+def check_losses(student: Any, driver: Any, cases: list[dict[str, Any]], size: int) -> float:
+    """Loss and gradient on each rank of each case, and what crossed: numbers all-reduced a row."""
     each = []
     for rank in range(size):
         mine = []
@@ -227,6 +227,9 @@ def check_losses(student: Any, driver: Any, cases: list[dict[str, Any]], size: i
         none = (np.zeros((size, size), np.int64),) * 2
         wanted.append((f"{text}: backward", none, "the gradient needs nothing from other ranks"))
     check_pieces(group, size, wanted)
+    # An all-reduce sends each number 2 · (size − 1) times, all ranks together.
+    bytes_a_row = sum(len(case["whole"]) * WIDTH[case["dtype"]] for case in cases)
+    return float(group.sent.sum()) / bytes_a_row / max(1, 2 * (size - 1))
 
 
 def loss_case(
