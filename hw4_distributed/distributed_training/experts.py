@@ -42,9 +42,11 @@ class MixtureOfExperts(nn.Module):
     """A SwiGLU for each expert, of which this rank has `chunk_bounds(experts, size)[rank]`.
 
     router: (experts, hidden_size), the same on every rank; the caller averages its gradient over
-    ranks like any other's. Each rank routes its own tokens; a token goes once to every rank that has
-    at least one of its experts' places: one row for each (token, expert), no more and no fewer, and
-    nothing is dropped. Rows to the own rank are not sent.
+    ranks like any other's. Each rank routes its own tokens, as many as it has, and sends one row for
+    each (token, chosen expert), no more and no fewer: nothing is dropped, nothing padded, and rows
+    to the own rank do not move. How many rows come from where is told first: all_to_all of int64
+    counts, one for each of the receiver's experts. Every rank takes part in both exchanges of
+    backward, whether it has tokens and experts or not; x needs a gradient on all ranks or on none.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class MixtureOfExperts(nn.Module):
 def balance_loss(logits: Tensor, chosen: Tensor) -> Tensor:
     """experts · Σ f_e · p_e of this rank's tokens (Fedus et al., 2022): 1 where all is even.
 
-    f_e: the share of (token, place) pairs that went to e; p_e: the mean router probability of e.
-    The gradient flows through p alone.
+    f_e: the share of (token, place) pairs that went to e; p_e: the mean over tokens of the softmax
+    over all experts. The gradient flows through p alone. Without a token it is 0.
     """
     raise NotImplementedError("task 4.10: balance_loss")

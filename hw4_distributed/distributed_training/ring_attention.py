@@ -56,8 +56,10 @@ def ring_attention(
     """Attention of this rank's queries over the keys and values of all ranks.
 
     query, key, value: (batch, heads, time / size, head_dim), rank r's chunk r of the sequence, of
-    the same shape on all ranks. Keys and values go once round the ring, so a rank holds its own and
-    one visiting chunk; in backward they go round again, with their gradients. Chunks that causality
-    hides altogether are passed on and not computed. Returns query's shape; differentiable.
+    the same shape on all ranks, however they lie in memory. Keys and values go once round the ring:
+    a rank holds its own and one visiting chunk, and while it passes that on, the next as it comes.
+    In backward they go round again, with their gradients, which take one step more to be home; so a
+    rank sends 2·(size − 1) chunks forward and 4·(size − 1) + 2 backward. Chunks that causality hides
+    altogether are passed on and not computed. Returns query's shape; differentiable.
     """
     return _RingAttention.apply(query, key, value, ranks, causal)

@@ -51,9 +51,11 @@ class MixtureOfExperts(nn.Module):
     """A SwiGLU for each expert, of which this rank has `chunk_bounds(experts, size)[rank]`.
 
     router: (experts, hidden_size), the same on every rank; the caller averages its gradient over
-    ranks like any other's. Each rank routes its own tokens; a token goes once to every rank that has
-    at least one of its experts' places: one row for each (token, expert), no more and no fewer, and
-    nothing is dropped. Rows to the own rank are not sent.
+    ranks like any other's. Each rank routes its own tokens, as many as it has, and sends one row for
+    each (token, chosen expert), no more and no fewer: nothing is dropped, nothing padded, and rows
+    to the own rank do not move. How many rows come from where is told first: all_to_all of int64
+    counts, one for each of the receiver's experts. Every rank takes part in both exchanges of
+    backward, whether it has tokens and experts or not; x needs a gradient on all ranks or on none.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class MixtureOfExperts(nn.Module):
         incoming = [int(part.sum()) for part in theirs]
         arrived = Exchange.apply(tokens[source], outgoing, incoming, self.ranks)
         done = self._apply_experts(arrived, torch.stack(theirs))
+        if torch.is_grad_enabled() and not done.requires_grad:
+            done = done.requires_grad_()  # a rank without experts: the others wait for it in backward
         returned = Exchange.apply(done, incoming, outgoing, self.ranks)
         weighted = returned * weights.reshape(-1)[order][:, None]
         return torch.zeros_like(tokens).index_add(0, source, weighted).view(x.shape)
@@ -95,24 +99,25 @@ class MixtureOfExperts(nn.Module):
     def _apply_experts(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Each row through its expert. rows: by sender, then by expert; counts: (size, mine)."""
         # BEGIN SOLUTION 4.10
-        expert = torch.arange(self.start, self.stop).repeat(len(counts))
-        expert = expert.repeat_interleave(counts.reshape(-1))
-        result = torch.zeros_like(rows)
-        for name, module in self.experts.items():
-            places = (expert == int(name)).nonzero()[:, 0]
-            result = result.index_add(0, places, module(rows[places]))
-        return result
+        if not self.experts:
+            return rows
+        expert = torch.arange(counts.shape[1], device=rows.device).repeat(len(counts))
+        order = torch.sort(expert.repeat_interleave(counts.reshape(-1)), stable=True).indices
+        parts = rows[order].split(counts.sum(0).tolist())
+        done = [module(part) for module, part in zip(self.experts.values(), parts, strict=True)]
+        return torch.cat(done)[order.argsort()]
         # END SOLUTION
 
 
 def balance_loss(logits: Tensor, chosen: Tensor) -> Tensor:
     """experts · Σ f_e · p_e of this rank's tokens (Fedus et al., 2022): 1 where all is even.
 
-    f_e: the share of (token, place) pairs that went to e; p_e: the mean router probability of e.
-    The gradient flows through p alone.
+    f_e: the share of (token, place) pairs that went to e; p_e: the mean over tokens of the softmax
+    over all experts. The gradient flows through p alone. Without a token it is 0.
     """
     # BEGIN SOLUTION 4.10
     experts = logits.shape[-1]
-    share = torch.bincount(chosen.reshape(-1), minlength=experts).to(logits.dtype) / chosen.numel()
-    return experts * (share * logits.softmax(-1).mean(0)).sum()
+    share = torch.bincount(chosen.reshape(-1), minlength=experts).to(logits.dtype)
+    share /= max(chosen.numel(), 1)
+    return experts * (share * logits.softmax(-1).sum(0)).sum() / max(len(logits), 1)
     # END SOLUTION
