@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import drivers_gguf
 import drivers_model as drivers
 import numpy as np
@@ -12,8 +14,10 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 from model_cases import CLOSE, MODEL, check_gradients, expected_answer, expected_shapes, random_ids
 from tiny_model import Sizes, random_weights, reference_logits, tensors
 
-from autograder.testing import assert_close, assert_equal
+from autograder.testing import assert_close, assert_equal, packaged
 
+# Made with the public golden file, by tests/golden/make_smollm2.py.
+RANDOM = Path(__file__).with_name("smollm2_random.npz")
 SIZES = Sizes()
 FILED = Sizes(
     vocab_size=45, hidden_size=96, num_heads=6, num_kv_heads=3, intermediate_size=64, num_layers=3
@@ -198,3 +202,18 @@ def test_any_sizes_with_padding_and_positions(student, rng):
         assert_close(np.asarray(got["value"])[inside], expected["logits"][inside], rtol=1e-3,
                      atol=2e-4, name=f"logits, {text}", hint=MODEL)  # fmt: skip
         check_gradients(got["gradients"], expected["gradients"], text)
+
+
+@number("3.5")
+@weight(0.75)
+def test_smollm2_on_other_ids(student):
+    """The real SmolLM2-135M on random ids: logits of transformers within 1e-3."""
+    path = packaged("smollm2")
+    with np.load(RANDOM) as arrays:
+        golden = dict(arrays)
+    got = student.run(
+        drivers_gguf.real, timeout=60, path=str(path), ids=golden["ids"], columns=golden["columns"]
+    )
+    assert_close(
+        got["logits"], golden["logits"], rtol=0, atol=1e-3, name="logits of SmolLM2-135M"
+    )

@@ -12,6 +12,7 @@ from tiny_model import Sizes, random_weights
 from training_cases import (
     IGNORED,
     SIZES,
+    assert_right_run,
     assert_same_run,
     counted,
     joint_gradients,
@@ -29,29 +30,41 @@ def test_a_killed_run_goes_on_bit_for_bit(student, rng):
     """Killed between steps, inside one, or in the middle of writing: the last file is whole."""
     weights, others = (random_weights(rng, SIZES) for _ in range(2))
     settings = {"peak": 0.01, "warmup_steps": 2, "total_steps": 12, "max_norm": None}
+    usual = {"sizes": SIZES.fields(), "settings": settings}
+    dying, going_on = student.fresh(), student.fresh()
     for where in ("between", "inside", "writing"):
-        at = int(rng.integers(4, 11))
-        straight, resumed, step, died = student.run(
-            drivers_resume.killed, sizes=SIZES.fields(), weights=weights, others=others,
-            settings=settings, seed=int(rng.integers(2**31)), steps=12, every=3, at=at, where=where,
+        at, seed = int(rng.integers(4, 11)), int(rng.integers(2**31))
+        begun = {**usual, "weights": weights, "seed": seed}
+        straight = student.run(drivers_resume.straight, **begun, steps=12)
+        assert_right_run(straight, weights, settings, seed, 12)
+        left = student.call(
+            dying, drivers_resume.killed,
+            {**begun, "steps": 12, "every": 3, "at": at, "where": where}, None,
         )  # fmt: skip
-        assert died is True, f"the run was not killed ({where})"
+        assert left["died"] is True, f"the run was not killed ({where})"
+        resumed = student.call(
+            going_on, drivers_resume.resumed,
+            {**usual, "weights": others, "seed": seed + 77, "steps": 12, "file": left["file"]},
+            None,
+        )  # fmt: skip
         reached = at - 1 if where == "inside" else at
         # A run that dies while it writes the file of step 6 has only that of step 3.
         saved = (reached - 1) // 3 * 3 if where != "inside" else reached // 3 * 3
-        assert_equal(step, saved, name=f"the step after a kill at {at} ({where}), saved by threes")
-        assert len(set(straight["losses"])) == 12, "the straight run has not 12 losses"
+        assert_equal(
+            resumed["begun"], saved, name=f"the step after a kill at {at} ({where}), saved by threes"
+        )
         assert_same_run(resumed, straight)
-    got = student.run(
-        drivers_resume.full_disk, sizes=SIZES.fields(), weights=weights, settings=settings,
-        seed=int(rng.integers(2**31)),
-    )  # fmt: skip
-    assert got["size"] > 20_000, f"a file of {got['size']} bytes can't hold the run"
+    begun = {**usual, "weights": weights, "seed": int(rng.integers(2**31))}
+    straight = student.run(drivers_resume.straight, **begun, steps=5)
+    got = student.run(drivers_resume.full_disk, **begun)
     assert got["raised"] is True, "the failure to write must reach the caller"
-    assert got["same"] is True, "the old file was damaged by the save that failed"
+    assert_equal(got["after"], got["before"], name="the file after a save that failed",
+                 hint="write beside it, and put the new file in its place when it is whole")  # fmt: skip
     assert got["files"] == ["run.pt"], f"after the failure the folder holds {got['files']}"
-    assert len(got["expected"]) == 3, f"three steps gave the losses {got['expected']}"
-    assert_equal(got["losses"], got["expected"], name="the losses after resuming from the old file")
+    again = {**begun, "weights": others, "file": got["after"], "steps": 5}
+    resumed = student.call(going_on, drivers_resume.resumed, again, None)
+    assert_equal(resumed["begun"], 3, name="the step of the file that a failed save left")
+    assert_same_run(resumed, straight)
     other = SIZES.but(intermediate_size=40)
     wrong = {"sizes": SIZES.fields(), "weights": weights, "settings": settings,
              "other_sizes": other.fields(), "other_weights": random_weights(rng, other)}  # fmt: skip

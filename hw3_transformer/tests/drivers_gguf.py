@@ -82,16 +82,19 @@ def unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:
 
 
 def real(path: str, ids: np.ndarray, columns: np.ndarray) -> dict[str, Any]:
-    """Logits of the model in the file at `path`: some columns, and argmax and logsumexp of all."""
+    """Logits of the model in the file at `path`: some columns, and argmax and logsumexp of all.
+
+    ids: (positions,) or (rows, positions).
+    """
     import torch
 
     from language_model.gguf_loader import load_gguf
 
     model = load_gguf(path)
     with torch.no_grad():
-        rows = model(torch.tensor(ids)[None])[0]
+        rows = model(torch.tensor(np.atleast_2d(ids))).view(*ids.shape, -1)
     return {
-        "logits": rows[:, torch.tensor(columns)].numpy(),
-        "highest": rows.argmax(1).numpy(),
-        "logsumexp": rows.logsumexp(1).numpy(),
+        "logits": rows[..., torch.tensor(columns)].numpy(),
+        "highest": rows.argmax(-1).numpy(),
+        "logsumexp": rows.logsumexp(-1).numpy(),
     }

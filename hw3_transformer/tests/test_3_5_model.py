@@ -169,7 +169,7 @@ def test_files_that_do_not_fit_are_refused(student, rng):
 
 
 @number("3.5")
-@weight(2)
+@weight(1.25)
 def test_smollm2_equals_transformers(student):
     """The real SmolLM2-135M: logits within 1e-3, 100 greedy tokens, no weight held twice."""
     path = packaged("smollm2")

@@ -8,6 +8,9 @@ Writes smollm2.npz:
     highest, logsumexp: (all positions,), the argmax and the logsumexp of each row of all logits;
     margin: the least distance, over the 100 steps, of the best logit from the second.
 Of the QUESTIONS the first is taken that has no near tie on its way, so that rounding can't turn it.
+
+And hidden/smollm2_random.npz, the same columns for RANDOM_ROWS rows of random ids: (rows, positions,
+64). A submission that answers from the released file has nothing to say to them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ QUESTIONS = (
     "Describe the life of a honey bee.",
 )
 NEW_TOKENS, COLUMNS = 100, 64
+RANDOM_ROWS, RANDOM_TIME = 4, 20
+HIDDEN = FOLDER.parents[1] / "hidden"
 
 
 def main(path: Path) -> None:
@@ -61,6 +66,13 @@ def main(path: Path) -> None:
         logits=rows[:, columns].numpy(), highest=rows.argmax(1).numpy(),
         logsumexp=rows.logsumexp(1).numpy(), margin=np.float32(margin),
     )  # fmt: skip
+    if HIDDEN.is_dir():
+        drawn = np.random.default_rng().integers(0, rows.shape[1], (RANDOM_ROWS, RANDOM_TIME))
+        with torch.no_grad():
+            logits = model(torch.tensor(drawn)).logits[..., columns]
+        np.savez_compressed(
+            HIDDEN / "smollm2_random.npz", ids=drawn, columns=columns, logits=logits.numpy()
+        )
 
 
 if __name__ == "__main__":
