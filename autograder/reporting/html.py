@@ -19,6 +19,7 @@ from autograder.reporting.outcome import (
     TestOutcome,
     points_text,
 )
+from autograder.reporting.repeats import the_same_in
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.records import Figure, Measure, write_atomically
 
@@ -108,6 +109,8 @@ def template_environment() -> jinja2.Environment:
         percent=_percent,
         summary=_summary,
         needs_detail=_needs_detail,
+        told_elsewhere=_told_elsewhere,
+        same_elsewhere=_same_elsewhere,
     )
     return environment
 
@@ -168,4 +171,24 @@ def _summary(task: TaskOutcome) -> str:
 
 def _needs_detail(test: TestOutcome) -> bool:
     """Whether a test says more than its row in the table; a skip or a missing record does not."""
-    return test.state in ("failed", "partial", "grader fault")
+    return test.state in ("failed", "partial", "grader fault") and not test.same_as
+
+
+def _told_elsewhere(task: TaskOutcome, report: Report) -> list[str]:
+    """For the tests of a task whose failure a test of another task tells: a line each teller."""
+    tellers = {test.test: test for test in report.tests()}
+    groups: dict[str, list[TestOutcome]] = {}
+    for test in task.tests:
+        if test.same_as and tellers[test.same_as].number != task.number:
+            groups.setdefault(test.same_as, []).append(test)
+    return [
+        f"{', '.join(test.function for test in tests)}: see {tellers[name].function} "
+        f"of task {tellers[name].number}"
+        for name, tests in groups.items()
+    ]
+
+
+def _same_elsewhere(test: TestOutcome, report: Report) -> str:
+    """Below a test's failure: which others fail in the same way."""
+    same = [other for other in report.tests() if other.same_as == test.test]
+    return the_same_in(same) if same else ""

@@ -16,32 +16,75 @@ if TYPE_CHECKING:
 
 BUILD_ERROR, UNFINISHED = "BuildError", "NotImplementedError"
 _PLACE = re.compile(r"(?P<file>[^\s:]{1,200}):\d+:")
+_STUB = re.compile(r"task (?P<number>[\d.]{1,9}): (?P<name>\w{1,80}) is not implemented yet")
+_NUMBER = re.compile(r"[-+]?\b(?:\d[\d.,]*(?:e[-+]?\d+)?|nan|inf)\b", re.IGNORECASE)
+_BRACKETS = re.compile(r"[\s\[\](),#]+")
+_MAX_NAMED = 4
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 _MAX_BROKEN, _MAX_LINES, _MAX_LINE = 12, 6, 300
 
 
 def told_once(outcomes: Sequence[TestOutcome]) -> list[TestOutcome]:
-    """The outcomes; an error that an earlier test ended in, at the same place, refers to that test.
+    """The outcomes; a failure that an earlier test tells already refers to that test (`same_as`).
 
-    The same place is the same line of each frame; of an error at import, the last line is enough.
-    Messages are not compared: sizes and threads differ, the mistake does not. Hidden tests say
-    little, and stubs are told of elsewhere.
+    An error: in the same lines (of an import, the last is enough); in a helper of one task's
+    kernels, whichever of them called it. Messages are not compared then: sizes and threads differ,
+    the mistake does not. Without a place, what is wrong in one task, in equal words up to shapes
+    and numbers. A stub: the same function. Hidden tests say little.
     """
     first: dict[tuple[Any, ...], TestOutcome] = {}
     told = []
     for test in outcomes:
-        lost = test.state in ("failed", "partial")
-        if lost and not test.hidden and test.frames and test.exception != UNFINISHED:
-            place = telling_frames(test)[-1]
-            teller = first.setdefault(_key(test), test)
+        if test.state in ("failed", "partial") and not test.hidden and (key := _key(test)):
+            teller = first.setdefault(key, test)
             if teller is not test:
-                words = f"{test.exception} in {place.file}, line {place.line}"
+                words = _words(test)
                 test = replace(
                     test, frames=(), same_as=teller.test,
                     message=f"{words}: the same as in {teller.function} (task {teller.number})",
                 )  # fmt: skip
         told.append(test)
     return told
+
+
+def _words(test: TestOutcome) -> str:
+    """What was wrong, in a line, for a test that refers to another."""
+    if test.exception == UNFINISHED or not test.frames:
+        return test.message.partition("\n")[0]
+    place = telling_frames(test)[-1]
+    return f"{test.exception} in {place.file}, line {place.line}"
+
+
+def the_same_in(tests: Sequence[TestOutcome]) -> str:
+    """`the same in 3 more tests: test_a, test_b, test_c`; of many, the first and the tasks."""
+    names = [test.function for test in tests]
+    shown, more = ", ".join(names[:_MAX_NAMED]), ""
+    if len(names) > _MAX_NAMED:
+        numbers = ", ".join(dict.fromkeys(test.number for test in tests))
+        more = f" and {len(names) - _MAX_NAMED} others, of {numbers}"
+    return f"the same in {len(names)} more test{'s' * (len(names) > 1)}: {shown}{more}"
+
+
+def one_per_task(tests: Sequence[TestOutcome]) -> list[TestOutcome]:
+    """The first test of each task, then the others: where there is no room for all."""
+    seen: set[str] = set()
+    firsts = [test for test in tests if not (test.number in seen or seen.add(test.number))]
+    return firsts + [test for test in tests if test not in firsts]
+
+
+def unfinished_functions(tests: Sequence[TestOutcome]) -> str:
+    """`2.5 (warp_reduce, on_chip), 2.7 (adamw)`: the stubs that tests ended in, by task."""
+    named: dict[str, list[str]] = {}
+    for test in tests:
+        if test.exception == UNFINISHED:
+            found = _STUB.match(test.message)
+            named.setdefault(found["number"] if found else test.number, []).extend(
+                [found["name"]] if found else []
+            )
+    return ", ".join(
+        f"{number} ({', '.join(dict.fromkeys(names))})" if names else number
+        for number, names in named.items()
+    )
 
 
 def telling_frames(test: TestOutcome, most: int = 1) -> tuple[Frame, ...]:
@@ -53,13 +96,29 @@ def telling_frames(test: TestOutcome, most: int = 1) -> tuple[Frame, ...]:
 
 
 def _key(test: TestOutcome) -> tuple[Any, ...]:
+    """Equal for two tests that fail by one mistake; () for a test that tells its own."""
+    if test.exception == UNFINISHED:
+        return test.exception, test.message
+    if not test.frames:
+        words = _shapeless(test.message)
+        # A measure is told with its own test.
+        return () if test.measures and test.state == "partial" else (test.number, words)
     if test.exception == BUILD_ERROR:  # whichever function asked for the file
         return test.exception, test.message
     places = tuple((frame.file, frame.line) for frame in test.frames)
-    at_import = test.exception in _SYNTAX or test.frames[-1].function == "<module>"
-    if at_import:
+    last = test.frames[-1]
+    if test.exception in _SYNTAX or last.function == "<module>":
         return test.exception, places[-1:]
+    if last.file.endswith((".cu", ".cuh")):
+        inside = tuple((f.file, f.line) for f in test.frames if f.function == last.function)
+        if inside != places:  # a helper, and the way there
+            return test.exception, test.number, inside
     return test.exception, places
+
+
+def _shapeless(text: str) -> str:
+    """A message with each number, and each list or tuple of them, made one sign."""
+    return _BRACKETS.sub(lambda run: "#" if "#" in run[0] else " ", _NUMBER.sub("#", text))
 
 
 def unbuilt(outcomes: Sequence[TestOutcome]) -> list[str]:

@@ -26,13 +26,19 @@ from autograder.reporting.explain import (
     what_happened,
 )
 from autograder.reporting.outcome import FAULT_SENTENCE, Report, TestOutcome, points_text
-from autograder.reporting.repeats import broken_files, telling_frames
+from autograder.reporting.repeats import (
+    UNFINISHED,
+    broken_files,
+    one_per_task,
+    telling_frames,
+    the_same_in,
+    unfinished_functions,
+)
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.manifest import ManifestEntry
 from autograder.testing.records import TestRecord
 
 MAX_DETAILED = 12
-_UNFINISHED = "NotImplementedError"
 _STYLES = {
     "passed": "green",
     "partial": "yellow",
@@ -186,8 +192,8 @@ def _state(state: str) -> Text:
 
 def _print_losses(report: Report, console: Console) -> None:
     lost = [test for test in report.tests() if test.state in ("failed", "partial", "grader fault")]
-    unfinished = [test for test in lost if test.exception == _UNFINISHED]
-    detailed = [t for t in lost if t.exception != _UNFINISHED and not t.same_as]
+    unfinished = [test for test in lost if test.exception == UNFINISHED]
+    detailed = one_per_task([t for t in lost if t.exception != UNFINISHED and not t.same_as])
     for test in detailed[:MAX_DETAILED]:
         console.print()
         console.print(
@@ -196,14 +202,14 @@ def _print_losses(report: Report, console: Console) -> None:
         )
         _print_indented(_details(test, report.name), console)
         if same := [other for other in lost if other.same_as == test.test]:
-            tests = "tests" if len(same) > 1 else "test"
-            numbers = ", ".join(dict.fromkeys(other.number for other in same))
-            console.print(Text(f"  the same error in {len(same)} other {tests} of {numbers}"))
-    if len(detailed) > MAX_DETAILED:
-        console.print(Text(f"\nand {len(detailed) - MAX_DETAILED} more: see the HTML report"))
+            _print_indented(Text(the_same_in(same)), console)
+    if left := detailed[MAX_DETAILED:]:
+        names = ", ".join(f"{test.function} ({test.number})" for test in left)
+        text = Text(f"\nand {len(left)} more: see the HTML report for {names}")
+        console.print(text, soft_wrap=not console.is_terminal)
     if unfinished:
-        numbers = list(dict.fromkeys(test.number for test in unfinished))
-        console.print(Text(f"\nnot written yet: {', '.join(numbers)}"))
+        text = Text(f"\nnot written yet: {unfinished_functions(unfinished)}")
+        console.print(text, soft_wrap=not console.is_terminal)
     console.print()
 
 

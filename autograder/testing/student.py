@@ -13,7 +13,7 @@ import hypothesis
 
 from autograder.sandbox import host
 from autograder.testing.compare import array_bytes, described, shown
-from autograder.testing.frames import called_from, frames_with_source
+from autograder.testing.frames import called_from, frames_with_source, with_stub
 from autograder.testing.group import Group, run_group
 from autograder.testing.records import Frame, Measure, Memory
 
@@ -350,6 +350,8 @@ class Student:
                 error["message"] = _short(error.get("message"), 3500) + called_from(
                     failure.frames, self._overlay
                 )
+            if error.get("type") == "NotImplementedError":
+                frames = with_stub(frames, _short(error.get("message"), 200), self._overlay)
             return StudentRaised(error, frames)
         if isinstance(failure, host.WorkerTimedOut):
             text = f"your code did not finish: {failure}{where or ' (it could not say where)'}"

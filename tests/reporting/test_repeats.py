@@ -16,7 +16,7 @@ import reporting_samples as samples
 from autograder.reporting.explain import explain
 from autograder.reporting.html import render_html
 from autograder.reporting.outcome import Report, build_report
-from autograder.reporting.repeats import broken_files
+from autograder.reporting.repeats import broken_files, one_per_task
 from autograder.reporting.results import results_of
 from autograder.reporting.terminal import print_report
 from autograder.testing.records import Frame, SourceLine
@@ -68,8 +68,11 @@ def test_the_same_bug_of_a_kernel_is_told_once_in_every_report(tmp_path):
         assert "thread (1) reads" in text
         assert "thread (2) reads" not in text
         assert "thread (3) reads" in text
-    assert f"the same error in 1 other test of {same.number}" in printed(report)
-    assert f"the same as in {first.function}" in render_html(report)
+    assert f"the same in 1 more test: {same.function}" in printed(report)
+    elsewhere = f"{same.function}: see {first.function} of task {first.number}"
+    within = f"the same in 1 more test: {same.function}"
+    assert within in render_html(report)
+    assert (elsewhere in render_html(report)) == (same.number != first.number)
     assert f"K={same.function}" in explain(same, report.name)  # how to see it all the same
 
 
@@ -82,9 +85,75 @@ def test_another_kind_or_another_way_there_is_told_in_full(tmp_path, second):
     assert not any(test.same_as for test in lost(graded(tmp_path, [race(38, "m"), second])))
 
 
-def test_equal_messages_of_assertions_without_a_place_stay(tmp_path):
-    wrong = {"exception": "AssertionError", "message": "expected 3, got 4"}
-    assert not any(test.same_as for test in lost(graded(tmp_path, [wrong, wrong])))
+def changed(tmp_path: Path, number: str, changes: list[dict[str, Any]]) -> list[Any]:
+    """The outcomes of a task's first public tests, which failed, each with its changes."""
+    entries = [one for one in samples.manifest() if one.number == number and not one.hidden]
+    records = samples.full_records()
+    for entry, change in zip(entries, changes, strict=False):
+        update = {"status": "failed", "fraction": 0.0, "exception": "AssertionError", **change}
+        records[entry.test] = records[entry.test].model_copy(update=update)
+    report = build_report(samples.assignment(tmp_path), samples.manifest(), records)
+    return [test for test in report.tests() if test.state == "failed"]
+
+
+def wrong(shape: str, index: str, got: str, hint: str = "add up") -> dict[str, Any]:
+    return {"message": f"C is wrong in 3 of 9 entries (shape {shape})\nfirst at {index}: "
+                       f"expected 1.5, got {got}\nhint: {hint}"}  # fmt: skip
+
+
+def test_wrong_values_of_a_task_are_told_once_whatever_their_shapes_and_numbers(tmp_path):
+    number = samples.manifest()[0].number
+    first, same = changed(tmp_path, number, [
+        wrong("(64, 64)", "[0, 32]", "-1e-05"), wrong("(3,)", "[2]", "nan")])  # fmt: skip
+    assert (first.same_as, same.same_as) == ("", first.test)
+    assert same.message.startswith("C is wrong in 3 of 9 entries (shape (3,)): the same as in")
+    other = changed(tmp_path, number, [wrong("(3,)", "[2]", "2"), wrong("(3,)", "[2]", "2", "no")])
+    assert not any(test.same_as for test in other)
+
+
+def test_wrong_values_of_another_task_are_told_in_full(tmp_path):
+    numbers = list(dict.fromkeys(entry.number for entry in samples.manifest()))[:2]
+    public = [next(one for one in samples.manifest() if one.number == number and not one.hidden)
+              for number in numbers]  # fmt: skip
+    records = samples.full_records()
+    for entry in public:
+        update = {"status": "failed", "fraction": 0.0, "message": "expected 3, got 4"}
+        records[entry.test] = records[entry.test].model_copy(update=update)
+    report = build_report(samples.assignment(tmp_path), samples.manifest(), records)
+    assert [test.same_as for test in lost(report)] == ["", ""]
+
+
+def test_a_helper_of_several_kernels_is_told_once_in_a_task(tmp_path):
+    """Whichever kernel called it; in another task the caller may be the one to blame."""
+    helper = [place(41).model_copy(update={"function": "block_sum"})]
+    number = samples.manifest()[0].number
+    calls = [{"exception": "race", "message": f"in {line}", "frames": [place(line), *helper]}
+             for line in (70, 90)]  # fmt: skip
+    first, same = changed(tmp_path, number, calls)
+    assert same.same_as == first.test
+
+
+def test_a_stub_is_named_and_told_once(tmp_path):
+    stub = {"exception": "NotImplementedError", "frames": [place(50)]}
+    named = [stub | {"message": f"task 1.1: {name} is not implemented yet"}
+             for name in ("add", "add", "negate")]  # fmt: skip
+    report = graded(tmp_path, named)
+    assert [bool(test.same_as) for test in lost(report)] == [False, True, False]
+    assert "not written yet: 1.1 (add, negate)" in " ".join(printed(report).split())
+    assert render_html(report).count("add is not implemented yet") == 1
+
+
+def test_of_many_failures_each_task_has_one_before_any_has_two(tmp_path):
+    entries = [one for one in samples.manifest() if not one.hidden and not one.speed]
+    changes = [{"message": f"no {chr(97 + place // 26)}{chr(97 + place % 26)}"}
+               for place in range(len(entries))]  # fmt: skip
+    report = graded(tmp_path, changes)
+    order = [test.number for test in one_per_task(lost(report))]
+    tasks = list(dict.fromkeys(test.number for test in lost(report)))
+    assert order[: len(tasks)] == tasks
+    assert len(order) == len(lost(report))
+    text = printed(report)
+    assert f"and {len(order) - 12} more: see the HTML report for test_" in " ".join(text.split())
 
 
 def test_a_kernel_file_that_can_t_be_built_stands_at_the_top(tmp_path):

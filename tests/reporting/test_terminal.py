@@ -170,7 +170,9 @@ def test_an_error_at_import_is_told_once(tmp_path: Path) -> None:
         )
     text = printed(tmp_path, records, public_only=True)
     assert text.count("unexpected indent") == 1
-    assert f"the same error in {len(public) - 1} other tests of 1.1, 1.2" in " ".join(text.split())
+    words = " ".join(text.split())
+    assert f"the same in {len(public) - 1} more tests: {public[1].function}, " in words
+    assert f"and {len(public) - 5} others, of 1.1, 1.2" in words
     other = {t: r.model_copy(update={"frames": [samples.frame()], "exception": "ValueError"})
              for t, r in records.items()}  # fmt: skip
     assert printed(tmp_path, other, public_only=True).count("unexpected indent") == 1
