@@ -18,7 +18,7 @@ from preference_cases import (
 )
 from tiny_model import Sizes, random_weights
 
-from autograder.testing import Measure, assert_close, assert_equal
+from autograder.testing import Measure, assert_close, assert_equal, reported_by_worker
 
 # 123 MB of embedding: a second copy of the base can't hide.
 LARGE = Sizes(
@@ -72,6 +72,7 @@ def test_the_reference_is_the_base_in_eval_mode(student, rng):
 
 
 @number("3.9")
+@reported_by_worker
 @weight(0.5)
 def test_dropout_reaches_the_policy_and_not_the_reference(student, rng):
     """In training mode the policy drops, so two seeds differ; a new adapter still gives log 2."""

@@ -18,7 +18,7 @@ from lora_cases import (
 )
 from tiny_model import random_weights
 
-from autograder.testing import Hint, Measure, assert_close, assert_equal
+from autograder.testing import Hint, Measure, assert_close, assert_equal, reported_by_worker
 
 BASE_HINT = "keep the base's weight itself; (W + D) − D is not W in floating point"
 
@@ -75,6 +75,7 @@ def test_logits_are_those_of_peft(student):
 
 
 @number("3.8")
+@reported_by_worker
 @weight(0.75)
 def test_attaching_changes_no_logit_and_freezes_the_rest(student, rng):
     """B is zero, so the logits keep every bit; A and B alone are trainable; names, order, count."""
@@ -106,6 +107,7 @@ def test_attaching_changes_no_logit_and_freezes_the_rest(student, rng):
 
 
 @number("3.8")
+@reported_by_worker
 @weight(0.5)
 def test_a_is_drawn_from_the_seed(student, rng):
     """A is uniform in ±1/sqrt(in), other numbers in each layer, the same for the same seed."""
@@ -136,6 +138,7 @@ def test_a_is_drawn_from_the_seed(student, rng):
 
 
 @number("3.8")
+@reported_by_worker
 @weight(0.75)
 def test_training_moves_the_adapter_alone(student, rng):
     """AdamW over every parameter: the base has no gradient, no optimizer state, the old bits."""

@@ -94,7 +94,8 @@ def test_dpo_loss_is_the_closed_form(student, rng):
 
 
 @number("3.9")
-@weight(0.75)
+@reported_by_worker
+@weight(0.5)
 def test_a_new_adapter_is_its_own_reference(student, rng):
     """With B = 0 the loss is log 2 to the last digits, and its gradient moves B and not A."""
     weights = random_weights(rng, SMALL)
@@ -118,7 +119,7 @@ def test_a_new_adapter_is_its_own_reference(student, rng):
 
 
 @number("3.9")
-@weight(0.75)
+@weight(1)
 def test_a_step_with_an_adapter_is_that_of_two_models(student, rng):
     """Loss and rewards equal those of base and adapted model, made apart by the tests."""
     weights, rank, alpha, beta = random_weights(rng, SMALL), 2, 5.0, 0.4
