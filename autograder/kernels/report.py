@@ -9,6 +9,7 @@ from autograder.kernels.compile import Build
 from autograder.kernels.loops import endless_loop
 from autograder.kernels.sentences import sentence
 from autograder.kernels.sites import true_line
+from autograder.kernels.turns import source_text, turn_ahead
 
 # allocation number -> (parameter's name, shape, dtype)
 Names = dict[int, Any]
@@ -23,6 +24,7 @@ def read_report(raw: Mapping[str, Any], builds: Mapping[int, Build], names: Name
     """The report of one call, from the library's JSON."""
     launches = [_launch(launch, builds) for launch in raw["launches"]]
     found = [_diagnostic(entry, raw["launches"], builds, names) for entry in raw["diagnostics"]]
+    found = [_told(fields) for fields in _with_lost_updates(found)]
     return {
         "launches": launches,
         "diagnostics": _merged(found),
@@ -108,14 +110,43 @@ def _diagnostic(
         "other_thread": _index(raw["other_thread"], launch["block"]) if launch else [],
         "other_block": _index(raw["other_block"], launch["grid"]) if launch else [],
         "name": names.get(raw["allocation"]),
-        "launch": launch,
+        "launch": launch, "launched": f"{source}:{launch['line']}" if launch else "",
+        "barrier": true_line(raw["barrier_line"]),
     }  # fmt: skip
+    pairs = [(line, other_line), _outer_lines(build, raw, launch)]
+    return {**fields, "ahead": turn_ahead(build, fields["file"], pairs, fields["barrier"])}
+
+
+def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of the report."""
     return {
-        "kind": raw["kind"], "severity": "error" if raw["error"] else "warning",
-        "message": sentence(fields), "kernel": kernel, "file": fields["file"], "line": line,
-        "other_line": other_line, "block": fields["block"], "thread": fields["thread"],
-        "count": raw["count"],
+        "severity": "error" if fields["error"] else "warning", "message": sentence(fields),
+        **{name: fields[name] for name in ("kind", "kernel", "file", "line", "other_line", "block",
+                                           "thread", "count")},
     }  # fmt: skip
+
+
+def _with_lost_updates(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Marks the races of a line that several threads read and write the same place in, as by +=."""
+
+    def key(fields: Mapping[str, Any]) -> tuple[str, str, int] | None:
+        same = fields["kind"] == "race" and fields["line"] == fields["other_line"]
+        return (fields["kernel"], fields["file"], fields["line"]) if same else None
+
+    stores = [one for one in found if _ACCESS[one["access"]] == "store"]
+    written = {key(one) for one in stores if one["text"] == "write"} - {None}
+    read = {key(one) for one in found if _ACCESS[one["access"]] == "load"}
+    return [{**one, "lost_update": key(one) in written & read} for one in found]
+
+
+def _outer_lines(
+    build: Build | None, raw: Mapping[str, Any], launch: Mapping[str, Any] | None
+) -> tuple[int, int]:
+    """Of both accesses, the lines of the functions that they were inlined into; 0 if unknown."""
+    if not build or not launch:
+        return 0, 0
+    first, other = (build.lines.outer_line(raw[name], launch["line"]) for name in ("pc", "other_pc"))
+    return first, other
 
 
 def _loop_line(
@@ -124,13 +155,9 @@ def _loop_line(
     """The line of the loop around the places that a thread came to again and again; 0 if unknown."""
     if not build or not places:
         return 0
-    try:
-        text = (build.source.parent / file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
     launched = launch["line"] if launch else 0
     lines = {build.lines.outer_line(int(place), launched) for place in places.split(";")}
-    return endless_loop(text, sorted(lines - {0}))
+    return endless_loop(source_text(build, file), sorted(lines - {0}))
 
 
 def _index(linear: int, dimensions: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 from autograder.kernels.sites import true_line
 
 Fields = Mapping[str, Any]
+ATOMIC = 2  # of the emulator's numbers for accesses: load, store, atomic
 
 
 def sentence(found: Fields) -> str:
@@ -65,18 +66,46 @@ def _race(found: Fields) -> str:
     earlier = "wrote" if found["text"] == "write" else "read"
     same = found["line"] == found["other_line"]
     other = "the same line" if same else f"line {found['other_line']}"
+    who = f"thread {_index(found['other_thread'])}"
     if found["other_block"] != found["block"]:
-        who = f"thread {_index(found['other_thread'])} of block {_index(found['other_block'])}"
+        who += f" of block {_index(found['other_block'])}"
         order = "nothing orders two blocks of one launch but atomics with __threadfence()"
+        if not same and not _uses_atomics(found["launch"]):
+            order += (
+                f". Does the launch in {found['launched']} write what it reads: are an input and an "
+                "output of it the same memory?"
+            )
     else:
-        who = f"thread {_index(found['other_thread'])}"
+        order = _turn_ahead(found) or (
+            "a __syncthreads() (or __syncwarp() within a warp) must stand between them"
+        )
+    if found["lost_update"]:
         order = (
-            "a __syncthreads() (or __syncwarp() within a warp) must stand between them; in a loop, or "
-            "in a function that is called again, one thread may be a turn ahead of the other"
+            "several threads change one place, and changes are lost: += by many threads is "
+            "atomicAdd, or one thread adds up"
         )
     return (
         f"race: {_who(found)} {_verb(found)} {_memory(found)}, which {who} {earlier} in "
         f"{other}; {order}"
+    )
+
+
+def _uses_atomics(launch: Fields | None) -> bool:
+    """Does a launch order its blocks by atomics, or try to?"""
+    return launch is not None and any(line["access"] == ATOMIC for line in launch["lines"])
+
+
+def _turn_ahead(found: Fields) -> str:
+    """Which barrier is missing, where a barrier stands between the lines already; or ""."""
+    if not found["ahead"]:
+        return ""
+    own = found["ahead"] < 0
+    thread = found["thread"] if own else found["other_thread"]
+    upper, lower = (found["line"], found["other_line"])[:: 1 if own else -1]
+    return (
+        f"thread {_index(thread)} is a turn ahead: the barrier in line {found['barrier']} stands between "
+        f"them in one turn, and another one is missing behind line {lower}, before line {upper} comes "
+        "again"
     )
 
 

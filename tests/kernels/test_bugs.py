@@ -69,7 +69,7 @@ def test_a_bug_is_reported_with_its_lines(reported, name):
 def test_nothing_else_is_reported(reported, name):
     """A kernel with one bug gets diagnostics of one kind."""
     kinds = {entry["kind"] for entry in reported[name]["diagnostics"]}
-    if name == "missing_barrier":  # the first threads to read come before the last have written
+    if name in ("missing_barrier", "first_barrier_missing"):  # the first threads to read come before the last have written
         kinds.discard("uninitialised")
     assert kinds == {marks()[name][1]}
 
@@ -85,3 +85,43 @@ def test_a_copy_that_was_not_waited_for_is_named(reported, name, words):
     """Not only that nobody has written what is read: which copy has not arrived, and why."""
     first = reported[name]["diagnostics"][0]
     assert words.format(marks()[name][2]) in first["message"]
+
+
+@pytest.mark.parametrize("name", ["second_barrier_missing", "called_twice"])
+def test_a_barrier_between_two_turns_is_asked_for(reported, name):
+    """Where a barrier orders the two lines in one turn, the one behind them is missing."""
+    here, _, other = marks()[name]
+    upper, lower = sorted((here, other))
+    for found in reported[name]["diagnostics"]:
+        words = f"the barrier in line {upper + 1} stands between them in one turn, and another one is "
+        assert words in found["message"]
+        assert f"missing behind line {lower}, before line {upper} comes again" in found["message"]
+
+
+@pytest.mark.parametrize("name", ["missing_barrier", "first_barrier_missing", "no_syncwarp"])
+def test_a_barrier_within_a_turn_is_asked_for(reported, name):
+    """No thread is ahead: a barrier is missing between the two lines."""
+    races = [one for one in reported[name]["diagnostics"] if one["kind"] == "race"]
+    assert races and all("must stand between them" in one["message"] for one in races)
+    assert not any("turn" in one["message"] for one in races)
+
+
+def test_a_lost_update_asks_for_an_atomic(reported):
+    """No barrier can stand within one line; where the places differ, one must."""
+    for name in ("plain_add", "plain_add_by_blocks"):
+        for found in reported[name]["diagnostics"]:
+            assert "+= by many threads is atomicAdd" in found["message"]
+            assert "must stand between" not in found["message"]
+    others = [found for name in reported if not name.startswith("plain_add")
+              for found in reported[name]["diagnostics"]]  # fmt: skip
+    assert not any("atomicAdd, or" in found["message"] for found in others)
+
+
+def test_blocks_that_write_what_others_read_name_the_launch(reported):
+    """Unless atomics are there to order them."""
+    lines = SOURCE.read_text().splitlines()
+    launch = next(n for n, text in enumerate(lines, 1) if "overwrites_inputs<<<" in text)
+    for found in reported["overwrites_inputs"]["diagnostics"]:
+        assert f"the launch in bugs.cu:{launch} write what it reads" in found["message"]
+    for found in reported["last_block_without_fence"]["diagnostics"]:
+        assert "the same memory" not in found["message"]

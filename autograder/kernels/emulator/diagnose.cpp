@@ -109,6 +109,7 @@ void write_diagnostic(std::string& out, const Diagnostic& found) {
     number(out, "other_pc", found.other_pc);
     number(out, "line", found.line);
     number(out, "other_line", found.other_line);
+    number(out, "barrier_line", found.barrier_line);
     number(out, "block", found.who.block);
     number(out, "thread", found.who.thread);
     number(out, "other_block", found.other.block);

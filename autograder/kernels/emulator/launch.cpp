@@ -73,6 +73,7 @@ void begin_block(Context& context) {
     begin_block_events(context);
     context.at_collectives = context.waiting = context.ended = 0;
     context.mixed_barrier = false;
+    context.barrier_line = 0;
     if (machine.options.instrumented) context.block_epoch = ++machine.epoch;
     const uint3 block = context.launch->block;
     for (unsigned i = 0; i < context.count; ++i) {

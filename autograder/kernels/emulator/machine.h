@@ -163,6 +163,7 @@ struct Diagnostic {
     int module, launch;
     std::uint32_t pc = 0, other_pc = 0;
     int line = 0, other_line = 0;  // where given directly
+    int barrier_line = 0;          // of a race: of the last barrier that both threads passed
     Who who, other;
     Space space = Space::Global;
     int allocation = -1;          // number, or -1
@@ -231,6 +232,7 @@ struct Context {
     unsigned count = 0;  // threads of the block
     unsigned waiting = 0, ended = 0;  // of them: at the barrier, at their end
     const Thread* first_waiting = nullptr;  // at the barrier: who came first
+    int barrier_line = 0;  // of the last barrier that the block has passed; 0: none yet
     bool mixed_barrier = false;  // and whether others came by another line, or with a predicate
     // The round that runs: the lanes before `round_end` take turns. Afterwards: can any of them go on
     // at once, and did one give way because it had run for long?

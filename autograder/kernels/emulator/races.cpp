@@ -116,6 +116,7 @@ void found_race(const Thread* thread, const Place& place, unsigned size, Access 
     const std::uint32_t count = thread->context->count;
     found.other = {with.thread / count, with.thread % count};
     found.text = with_write ? "write" : "read";
+    found.barrier_line = thread->context->barrier_line;
     describe_place(found, thread, place);
     if (with_write && access == Access::Store && size <= 16) {
         pending.active = machine.race_pending = true;

@@ -236,6 +236,7 @@ void complete_barrier(Context& context) {
         Thread* thread = context.threads[i];
         if (thread->state == State::Barrier) thread->state = State::Ready;
     }
+    if (context.first_waiting) context.barrier_line = context.first_waiting->barrier_line;
     context.waiting = 0;
     context.mixed_barrier = false;
     if (machine.options.instrumented) {

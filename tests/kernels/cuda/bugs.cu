@@ -27,6 +27,35 @@ extern "C" void run_second_barrier_missing(const float* in, float* out, int) {
     second_barrier_missing<<<1, 64>>>(in, out);
 }
 
+// Called twice, as a reduction is; the array of the first call is the second one's, too.
+__device__ float sum_of_warps(float value) {
+    __shared__ float of_warp[2];
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;  // HERE called_twice race
+    __syncthreads();
+    return of_warp[0] + of_warp[1];                                // AND called_twice
+}
+__global__ void called_twice(const float* in, float* out) {
+    float first = sum_of_warps(in[threadIdx.x]);
+    out[threadIdx.x] = first + sum_of_warps(2 * in[threadIdx.x]);
+}
+extern "C" void run_called_twice(const float* in, float* out, int) { called_twice<<<1, 64>>>(in, out); }
+
+// The first barrier of a turn is missing, and the second one stands below.
+__global__ void first_barrier_missing(const float* in, float* out) {
+    __shared__ float tile[64];
+    float sum = 0;
+    for (int step = 0; step < 4; ++step) {
+        tile[threadIdx.x] = in[step * 64 + threadIdx.x];  // AND first_barrier_missing
+        if (step == 0) __syncthreads();
+        sum += tile[(threadIdx.x + 33) % 64];             // HERE first_barrier_missing race
+        __syncthreads();
+    }
+    out[threadIdx.x] = sum;
+}
+extern "C" void run_first_barrier_missing(const float* in, float* out, int) {
+    first_barrier_missing<<<1, 64>>>(in, out);
+}
+
 __global__ void no_syncwarp(const float* in, float* out) {
     __shared__ float part[32];
     part[threadIdx.x] = in[threadIdx.x];
