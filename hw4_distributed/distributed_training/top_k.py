@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,14 +21,25 @@ def largest(values: Tensor, count: int) -> Tensor:
     raise NotImplementedError("task 4.7: largest")
 
 
+def elements_sent(count: int, fraction: float) -> int:
+    """Given: how many of `count` elements a rank sends: ⌈fraction · count⌉, and at least 1.
+
+    0.07 · 100 is 7.000000000000001 in floating point, and still 7 here.
+    """
+    return max(1, math.ceil(round(fraction * count, 6)))
+
+
 class TopKReducer:
     """A `Reducer`: each rank sends `fraction` of its elements, the mean is of what was sent.
 
     Error feedback: what a rank did not send is added to its next gradient (Stich et al., 2018). A
-    bucket's message is places (int32) and values (the bucket's type) of k = max(1, ⌈fraction · n⌉)
-    elements, sent round the ring so that every rank gets every other's. With fraction 1 the result
-    is the dense mean. The sum over ranks is made in the order of ranks, so all end with the same
-    bits.
+    bucket's message is places (int32) and values (the bucket's type) of `elements_sent` elements,
+    sent round the ring so that every rank gets every other's. With fraction 1 the result is the
+    dense mean. The sum over ranks is made in the order of ranks, so all end with the same bits.
+
+    residuals: by bucket.index, what this rank has not sent yet: (elements,), float32 where the
+    bucket's type is smaller. What is lost when a value is rounded to the bucket's type, to be sent,
+    stays in the residual too. Sums over ranks are made in that wider type.
     """
 
     def __init__(self, fraction: float, error_feedback: bool = True) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -16,8 +18,9 @@ class LocalSGD:
         …                    # backward, optimizer.step() as on one rank
         local.after_step()
 
-    Parameters and buffers start as rank 0's. Floating-point buffers are averaged as well. All
-    tensors of one type travel together: one all-reduce a type.
+    Parameters and buffers start as rank 0's. Floating-point buffers are averaged as well; integer
+    buffers, and parameters without requires_grad, are left alone. All tensors of one type travel
+    together: one all-reduce a type.
     """
 
     def __init__(self, module: nn.Module, ranks: Communicator, every: int) -> None:
@@ -51,3 +54,11 @@ class LocalSGD:
             for tensor, piece in zip(group, flat.split([t.numel() for t in group]), strict=True):
                 tensor.copy_(piece.view(tensor.shape))
         # END SOLUTION
+
+    def state_dict(self) -> dict[str, Any]:
+        """The steps counted: a run that resumes between two means takes the next one in time."""
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Count on from `state_dict`'s steps."""
+        self.steps = state["steps"]

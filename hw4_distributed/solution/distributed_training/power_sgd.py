@@ -12,20 +12,25 @@ from distributed_training.communicator import Communicator
 from distributed_training.data_parallel import Bucket
 
 
-def orthonormalize(matrix: Tensor, eps: float = 1e-8) -> Tensor:
+def orthonormalize(matrix: Tensor, least: float = 1e-5) -> Tensor:
     """Columns made orthogonal and of length 1, by Gram–Schmidt, one after the other.
 
-    matrix: (rows, columns) float32. A column that hangs on those before it, or is zero, becomes one
-    of at most length 1 and not nan. Returns a new matrix.
+    matrix: (rows, columns), floats. Where at most the part `least` of a column's length is left when
+    those before it are taken off (it hangs on them; what is left is rounding), or it was zero, it
+    becomes zeros: never nan, and never noise blown up to length 1. The answer does not depend on
+    the scale: columns of length 1e-15, as gradients may give, count like others. A new matrix.
     """
     # BEGIN SOLUTION 4.8
     result = matrix.clone()
     for place in range(matrix.shape[1]):
         column = result[:, place]
+        column = column / column.abs().max().clamp_min(torch.finfo(column.dtype).tiny)
+        length = column.norm()
         before = result[:, :place]
         for _ in range(2):  # once more: what rounding left of the others
             column = column - before @ (before.T @ column)
-        result[:, place] = column / (column.norm() + eps)
+        left = column.norm()
+        result[:, place] = column / left if left > least * length else 0.0
     return result
     # END SOLUTION
 
@@ -43,8 +48,8 @@ class PowerSGDReducer:
 
     P = M·Q, mean over ranks, orthonormalised; Q = Mᵀ·P, mean over ranks; the result is P·Qᵀ, the
     same on all ranks. A gradient of more dimensions is the matrix (first, rest). Warm start: Q is
-    the last step's; the first is random, the same on every rank by `seed`, the bucket and the
-    parameter's place in it. Error feedback: M includes what the last step left out. Vectors, and
+    the last step's, its columns scaled to length 1; see `_start`. Error feedback: M includes what
+    the last step left out on this rank, M − P·Qᵀ. Vectors, and
     matrices for which two factors are no smaller, are averaged as they are. All of a bucket's P
     travel in one all-reduce, and all of its Q in another; what is not compressed travels with P.
     """
@@ -58,6 +63,7 @@ class PowerSGDReducer:
         self.seed = seed
         self.errors: dict[tuple[int, int], Tensor] = {}
         self.factors: dict[tuple[int, int], Tensor] = {}
+        self.calls: dict[int, int] = {}
 
     def __call__(self, ranks: Communicator, bucket: Bucket) -> None:
         """Replace `bucket.flat` by the compressed mean."""
@@ -78,34 +84,55 @@ class PowerSGDReducer:
         p = {key: orthonormalize(p[key]) for key in thin}
         q = {key: matrices[key].T @ p[key] for key in thin}
         _mean_together(ranks, list(q.values()))
+        self.calls[bucket.index] = self.calls.get(bucket.index, 0) + 1
         for key in thin:
             product = p[key] @ q[key].T
-            self.errors[key] = matrices[key] - product
-            self.factors[key] = q[key]
+            if self.error_feedback:
+                self.errors[key] = matrices[key] - product
+            if self.warm_start:
+                self.factors[key] = q[key]
             view = bucket.views[key[1]]
             view.copy_(product.view(view.shape))
         # END SOLUTION
 
     def _start(self, key: tuple[int, int], matrix: Tensor) -> Tensor:
-        """The Q to start from: (columns, rank), the last one, or a random one alike on all ranks."""
+        """The Q to start from: (columns, rank), in the matrix's type, the same on all ranks.
+
+        Random without a warm start, and at first: another one for each seed, bucket, parameter and
+        call (`_random` is given). Afterwards the last step's Q with columns of length 1. A column of
+        zeros there (the gradient was zero, or of lower rank) is replaced by the random one, or it
+        would stay zero for ever: P = M·0.
+        """
         # BEGIN SOLUTION 4.8
-        if self.warm_start and key in self.factors:
-            return self.factors[key]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + key[0] * 1_009 + key[1])
-        rank = min(self.rank, *matrix.shape)
-        q = torch.randn(matrix.shape[1], rank, generator=generator, dtype=matrix.dtype)
-        return q.to(matrix.device)
+        fresh = self._random(key, matrix)
+        if not self.warm_start or key not in self.factors:
+            return fresh
+        last = self.factors[key]
+        lengths = last.norm(dim=0)
+        alive = lengths > 0
+        return torch.where(alive, last / torch.where(alive, lengths, 1.0), fresh)
         # END SOLUTION
 
+    def _random(self, key: tuple[int, int], matrix: Tensor) -> Tensor:
+        """Given: columns of about length 1, alike on all ranks, new in each call of the bucket."""
+        number = 0
+        for part in (self.seed, *key, self.calls.get(key[0], 0)):
+            number = (number * 1_000_003 + part) % 2**63
+        generator = torch.Generator().manual_seed(number)
+        q = torch.randn(matrix.shape[1], self.rank, generator=generator)
+        return (q / matrix.shape[1] ** 0.5).to(matrix)
+
     def state_dict(self) -> dict[str, Any]:
-        """Errors and factors, by (bucket, place)."""
+        """Errors and factors by (bucket, place), calls by bucket."""
         parts = {"errors": self.errors, "factors": self.factors}
-        return {n: {key: t.clone() for key, t in part.items()} for n, part in parts.items()}
+        copies = {n: {key: t.clone() for key, t in part.items()} for n, part in parts.items()}
+        return {**copies, "calls": dict(self.calls)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.errors = {key: t.clone() for key, t in state["errors"].items()}
         self.factors = {key: t.clone() for key, t in state["factors"].items()}
+        self.calls = dict(state["calls"])
 
 
 def _mean_together(ranks: Communicator, tensors: list[Tensor]) -> None:

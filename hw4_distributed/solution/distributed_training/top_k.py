@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,14 +25,25 @@ def largest(values: Tensor, count: int) -> Tensor:
     # END SOLUTION
 
 
+def elements_sent(count: int, fraction: float) -> int:
+    """Given: how many of `count` elements a rank sends: ⌈fraction · count⌉, and at least 1.
+
+    0.07 · 100 is 7.000000000000001 in floating point, and still 7 here.
+    """
+    return max(1, math.ceil(round(fraction * count, 6)))
+
+
 class TopKReducer:
     """A `Reducer`: each rank sends `fraction` of its elements, the mean is of what was sent.
 
     Error feedback: what a rank did not send is added to its next gradient (Stich et al., 2018). A
-    bucket's message is places (int32) and values (the bucket's type) of k = max(1, ⌈fraction · n⌉)
-    elements, sent round the ring so that every rank gets every other's. With fraction 1 the result
-    is the dense mean. The sum over ranks is made in the order of ranks, so all end with the same
-    bits.
+    bucket's message is places (int32) and values (the bucket's type) of `elements_sent` elements,
+    sent round the ring so that every rank gets every other's. With fraction 1 the result is the
+    dense mean. The sum over ranks is made in the order of ranks, so all end with the same bits.
+
+    residuals: by bucket.index, what this rank has not sent yet: (elements,), float32 where the
+    bucket's type is smaller. What is lost when a value is rounded to the bucket's type, to be sent,
+    stays in the residual too. Sums over ranks are made in that wider type.
     """
 
     def __init__(self, fraction: float, error_feedback: bool = True) -> None:
@@ -46,19 +58,19 @@ class TopKReducer:
         flat = bucket.flat
         if not len(flat):
             return
+        wide = torch.promote_types(flat.dtype, torch.float32)
+        corrected = flat.to(wide, copy=True)
         if self.error_feedback and bucket.index in self.residuals:
-            flat += self.residuals[bucket.index]
-        count = max(1, -(-int(len(flat) * self.fraction * 1e9) // 10**9))
-        places = largest(flat, count)
-        values = flat[places.long()]
-        if self.error_feedback:
-            residual = flat.clone()
-            residual[places.long()] = 0.0
-            self.residuals[bucket.index] = residual
-        flat.zero_()
+            corrected += self.residuals[bucket.index]
+        places = largest(corrected, elements_sent(len(flat), self.fraction))
+        values = corrected[places.long()].to(flat.dtype)
+        total = torch.zeros_like(corrected)
         for theirs, numbers in _round_the_ring(ranks, places, values):
-            flat.index_add_(0, theirs.long(), numbers)
-        flat /= ranks.size
+            total.index_add_(0, theirs.long(), numbers.to(wide))
+        if self.error_feedback:
+            corrected[places.long()] -= values.to(wide)
+            self.residuals[bucket.index] = corrected
+        flat.copy_(total / ranks.size)
         # END SOLUTION
 
     def state_dict(self) -> dict[str, Any]:
