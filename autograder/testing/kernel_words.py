@@ -93,6 +93,15 @@ _TRY: dict[str, str] = {
 KNOWN_KINDS = frozenset(_TRY)
 # Instead, where the emulator's sentence (kernels/sentences.py) has these words: (kind, words, hint).
 _FOR_SENTENCES = (
+    ("race", "a turn ahead",
+     "one barrier says that all have written, a second one that all have read and it may be "
+     "overwritten; two buffers in turn do with one"),
+    ("race", "changes are lost",
+     "atomicAdd; or give each place to one thread, which adds up in a register and stores once"),
+    ("race", "the same memory?",
+     "follow each piece of memory through the launches: who wrote it last, who reads it next? Within "
+     "one launch, blocks have no order: give each place to one block, or leave the rest to a second "
+     "kernel"),
     ("race", "two blocks of one launch",
      "no barrier reaches from one block to another: give each place to one block, add with "
      "atomicAdd, or leave the rest to a second kernel, which begins when this one has ended"),
@@ -175,8 +184,8 @@ def hint_for_count(count: str, dear: Sequence[LineCount], too_few: bool = False)
         return "less than that can't do the whole work: is a part of it left out, or done elsewhere?"
     if "atomic" in count or (dear and all("atomic" in line.access for line in dear)):
         return (
-            "add up first: in registers, then over the warp with shuffles, then over the block in "
-            "shared memory; one atomic a block is left"
+            "add up first what goes to one address: in registers, over the warp with shuffles, over "
+            "the block in shared memory; one atomic a block is left for each address"
         )
     if count == "barriers":
         return (
@@ -206,8 +215,8 @@ def hint_for_count(count: str, dear: Sequence[LineCount], too_few: bool = False)
     if wasteful:
         return (
             "let neighbouring lanes (threadIdx.x) touch neighbouring addresses: threadIdx.x along "
-            "the contiguous dimension, on both sides; where the two sides disagree, go through a "
-            "tile in shared memory"
+            "the contiguous dimension, on both sides, and in a loop all threads side by side, not a run "
+            "to each; where the two sides disagree (a transpose), go through a tile in shared memory"
         )
     if count.endswith("requests"):
         return "read more at once (a float4 is one request), or read once and use it several times"

@@ -131,8 +131,8 @@ def test_a_message_tells_what_where_why_and_what_to_try(running):
         "  transpose.cu:12  global store: 128 requests, 4,096 sectors, 32 a request; 4 would do",
         "      12 | line_12();",
         "hint: let neighbouring lanes (threadIdx.x) touch neighbouring addresses: threadIdx.x along "
-        "the contiguous dimension, on both sides; where the two sides disagree, go through a tile "
-        "in shared memory",
+        "the contiguous dimension, on both sides, and in a loop all threads side by side, not a run "
+        "to each; where the two sides disagree (a transpose), go through a tile in shared memory",
     ]
     (measure,) = running.measures
     assert (measure.value, measure.source) == (4096, "worker-reported")
