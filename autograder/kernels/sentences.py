@@ -70,7 +70,7 @@ def _race(found: Fields) -> str:
     if found["other_block"] != found["block"]:
         who += f" of block {_index(found['other_block'])}"
         order = "nothing orders two blocks of one launch but atomics with __threadfence()"
-        if not same and not _uses_atomics(found["launch"]):
+        if not same and found.get("launch") and not _uses_atomics(found["launch"]):
             order += (
                 f". Does the launch in {found['launched']} write what it reads: are an input and an "
                 "output of it the same memory?"
@@ -79,7 +79,7 @@ def _race(found: Fields) -> str:
         order = _turn_ahead(found) or (
             "a __syncthreads() (or __syncwarp() within a warp) must stand between them"
         )
-    if found["lost_update"]:
+    if found.get("lost_update"):
         order = (
             "several threads change one place, and changes are lost: += by many threads is "
             "atomicAdd, or one thread adds up"
@@ -90,14 +90,14 @@ def _race(found: Fields) -> str:
     )
 
 
-def _uses_atomics(launch: Fields | None) -> bool:
+def _uses_atomics(launch: Fields) -> bool:
     """Does a launch order its blocks by atomics, or try to?"""
-    return launch is not None and any(line["access"] == ATOMIC for line in launch["lines"])
+    return any(line["access"] == ATOMIC for line in launch["lines"])
 
 
 def _turn_ahead(found: Fields) -> str:
     """Which barrier is missing, where a barrier stands between the lines already; or ""."""
-    if not found["ahead"]:
+    if not found.get("ahead"):
         return ""
     own = found["ahead"] < 0
     thread = found["thread"] if own else found["other_thread"]
