@@ -5,6 +5,11 @@ from __future__ import annotations
 from autograder.reporting.outcome import Report, TestOutcome, points_text
 from autograder.testing.records import Frame, Measure
 
+_SOURCES = {
+    "trusted": "measured by the grader",
+    "worker-reported": "measured in the process that ran your code",
+    "emulator": "counted by the emulator",
+}
 # The message says it better than the name of the class.
 _SAID = ("AssertionError", "NotImplementedError")
 
@@ -19,6 +24,7 @@ def explain(test: TestOutcome, homework: str) -> str:
     if test.output and test.state != "passed":
         printed = "\n".join(f"    {line}" for line in test.output.split("\n"))
         parts.append(f"Printed by your code:\n{printed}")
+    parts.extend(f"Warning, which costs no points:\n{text}" for text in test.warnings)
     parts.extend(measure_text(measure) for measure in test.measures)
     command = rerun_command(test, homework)
     if command and test.state not in ("passed", "skipped"):
@@ -61,13 +67,18 @@ def place(frame: Frame) -> str:
 
 def measure_text(measure: Measure) -> str:
     """One sentence: the number, the ends of its score curve, the peer and who measured it."""
-    text = f"{measure.name}: {value_text(measure.value, measure.unit)}"
+    text = f"{limit_mark(measure)}{measure.name}: {value_text(measure.value, measure.unit)}"
     details = [*curve_parts(measure)]
     if measure.peer:
         details.append(f"peer: {measure.peer}")
     details.append(source_text(measure))
     text = f"{text} ({'; '.join(details)})"
     return f"{text}. {measure.note}" if measure.note else text
+
+
+def limit_mark(measure: Measure) -> str:
+    """Before a number with a limit: a sign whether it keeps it."""
+    return "" if measure.met is None else "✓ " if measure.met else "✗ "
 
 
 def curve_parts(measure: Measure) -> list[str]:
@@ -82,7 +93,7 @@ def curve_parts(measure: Measure) -> list[str]:
 
 def source_text(measure: Measure) -> str:
     """Who took the number: it decides how far the number can be believed."""
-    return "measured by the grader" if measure.source == "trusted" else "reported by the worker"
+    return _SOURCES[measure.source]
 
 
 def value_text(value: float, unit: str) -> str:

@@ -19,7 +19,7 @@ from autograder.reporting.outcome import (
     TestOutcome,
     points_text,
 )
-from autograder.reporting.repeats import the_same_in
+from autograder.reporting.repeats import the_same_in, warned
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.records import Figure, Measure, write_atomically
 
@@ -57,6 +57,7 @@ class _Curve:
     zero: str
     full: str
     percent: float | None
+    mark: str
     details: list[str]
 
 
@@ -111,6 +112,7 @@ def template_environment() -> jinja2.Environment:
         needs_detail=_needs_detail,
         told_elsewhere=_told_elsewhere,
         same_elsewhere=_same_elsewhere,
+        warned=warned,
     )
     return environment
 
@@ -146,6 +148,7 @@ def _curve(measure: Measure) -> _Curve:
         value=explain.value_text(measure.value, measure.unit),
         zero="" if position is None else explain.value_text(measure.zero or 0.0, measure.unit),
         full="" if position is None else explain.value_text(measure.full or 0.0, measure.unit),
+        mark=explain.limit_mark(measure).strip(),
         percent=None if position is None else round(100 * position, 1),
         details=details,
     )

@@ -28,6 +28,7 @@ _VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
 _MAX_MEASURES = 12
 _MAX_FIGURES = 4
 _MAX_NOTES = 30
+_MAX_WARNINGS = 10
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class TestOutcome:
     message: str = ""
     frames: tuple[Frame, ...] = ()
     output: str = ""
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     measures: tuple[Measure, ...] = ()
     figures: tuple[Figure, ...] = ()
@@ -225,6 +227,10 @@ def _outcome(entry: ManifestEntry, record: TestRecord | None, redaction: Redacti
         message=message,
         frames=safe_frames(record.frames),
         output=clean_text(record.output, max_characters=8_000, max_lines=120),
+        warnings=tuple(
+            clean_text(one, max_characters=4_000, max_lines=40)
+            for one in dict.fromkeys(record.warnings[:_MAX_WARNINGS])
+        ),
         seconds=_finite(record.seconds),
         measures=tuple(
             measure for measure in map(_safe_measure, record.measures[:_MAX_MEASURES]) if measure

@@ -65,6 +65,18 @@ def the_same_in(tests: Sequence[TestOutcome]) -> str:
     return f"the same in {len(names)} more test{'s' * (len(names) > 1)}: {shown}{more}"
 
 
+def warned(tests: Sequence[TestOutcome]) -> list[tuple[str, list[TestOutcome]]]:
+    """Each warning of a task once, and the tests that came upon it: lines count, threads do not."""
+    found: dict[tuple[str, str], tuple[str, list[TestOutcome]]] = {}
+    for test in tests:
+        for text in test.warnings:
+            key = (test.number, text.partition("\n")[0])
+            _, warned_tests = found.setdefault(key, (text, []))
+            if test not in warned_tests:
+                warned_tests.append(test)
+    return list(found.values())
+
+
 def one_per_task(tests: Sequence[TestOutcome]) -> list[TestOutcome]:
     """The first test of each task, then the others: where there is no room for all."""
     seen: set[str] = set()

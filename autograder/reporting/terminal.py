@@ -33,12 +33,14 @@ from autograder.reporting.repeats import (
     telling_frames,
     the_same_in,
     unfinished_functions,
+    warned,
 )
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.manifest import ManifestEntry
 from autograder.testing.records import TestRecord
 
 MAX_DETAILED = 12
+MAX_WARNED = 6
 _STYLES = {
     "passed": "green",
     "partial": "yellow",
@@ -66,6 +68,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(Text(f"note: {note}"), soft_wrap=not console.is_terminal)
     if report.reached:
         _print_losses(report, console)
+        _print_warnings(report, console)
     if replay := replay_command(report):
         text = Text("inputs are drawn anew in each run; those of this one again: ", style="dim")
         console.print(text.append(replay, style="cyan"), soft_wrap=True)
@@ -133,7 +136,7 @@ class Progress:
             return
         self._seen.add(record.test)
         self._lost += record.status != "passed"
-        title = clean_line(entry.title, 48)
+        title = clean_line(entry.title)
         if self._live:
             lost = f", [red]{self._lost} not passed[/red]" if self._lost else ""
             self._live.update(
@@ -141,7 +144,8 @@ class Progress:
             )
         else:
             count = f"[{len(self._seen)}/{len(self._entries)}]"
-            self._console.print(Text(f"{count} {entry.number:<5} {record.status:<8} {title}"))
+            text = Text(f"{count} {entry.number:<5} {record.status:<8} {title}")
+            self._console.print(text, soft_wrap=True)
 
 
 def _table(report: Report) -> Table:
@@ -211,6 +215,22 @@ def _print_losses(report: Report, console: Console) -> None:
         text = Text(f"\nnot written yet: {unfinished_functions(unfinished)}")
         console.print(text, soft_wrap=not console.is_terminal)
     console.print()
+
+
+def _print_warnings(report: Report, console: Console) -> None:
+    """What the emulator let pass, also of tests that passed."""
+    found = warned(list(report.tests()))
+    for text, tests in found[:MAX_WARNED]:
+        first = tests[0]
+        console.print(Text(f"{first.number} ", style="bold").append("warning, which costs no points",
+                           style="yellow"))  # fmt: skip
+        _print_indented(Text(text), console)
+        _print_indented(Text(f"in {first.function}", style="dim"), console)
+        if len(tests) > 1:
+            _print_indented(Text(the_same_in(tests[1:]), style="dim"), console)
+        console.print()
+    if len(found) > MAX_WARNED:
+        console.print(Text(f"and {len(found) - MAX_WARNED} more warnings: see the HTML report\n"))
 
 
 def _print_indented(text: Text, console: Console) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Running:
 
     student: Student | None
     overlay: Path
+    warnings: list[str] = field(default_factory=list)  # what `check` let pass
 
 
 # Set by the plugin. Without it, messages show no source, and no measures are recorded.
@@ -68,13 +69,17 @@ def read(report: Any) -> KernelReport:
 def check(report: Any) -> None:
     """Assert that no kernel raced, left its arrays, read what nobody wrote, or the like.
 
-    Warnings pass. The message names the lines, the threads, and what to try.
+    Warnings pass, and are kept for the report. The message names the lines, the threads, and what
+    to try.
     """
-    report = read(report)
+    report, running = read(report), RUNNING.get()
+    for found in report.diagnostics[:MAX_ATTACHED_DIAGNOSTICS] if running else ():
+        if not found.is_error and len(running.warnings) < MAX_SHOWN:
+            running.warnings.append(_diagnosed(found))
     errors = [found for found in report.diagnostics if found.is_error]
     if not errors:
         return
-    errors.sort(key=lambda found: found.kind != "race")  # what was read too early is its consequence
+    errors.sort(key=words.order)
     shown = [_diagnosed(found) for found in errors[:MAX_SHOWN]]
     if len(errors) > MAX_SHOWN:
         shown.append(f"and {len(errors) - MAX_SHOWN} more")
@@ -111,11 +116,12 @@ def at_most(
     launches = _launches(read(report), kernel)
     value, allowed = _value(totals_of(launches), count), limit * slack
     allowed = math.floor(allowed + 1e-9) if count not in words.RATIOS else allowed
-    product = "" if slack == 1 else f" ({limit:,g} × {slack:g})"
-    _measure(count, kernel, value, f"at most {allowed:,g}{product}", why)
+    product = "" if slack == 1 else f" ({words.number(limit)} × {slack:g})"
+    most = f"at most {words.number(allowed)}"
+    _measure(count, launches, value, f"{most}{product}", why, value <= allowed)
     if value <= allowed:
         return
-    asked = f"at most {allowed:,g} may be{product}"
+    asked = f"{most} may be{product}"
     raise AssertionError(_counted(launches, count, kernel, value, asked, limit, why))
 
 
@@ -126,9 +132,10 @@ def exactly(report: Any, count: str, expected: float, why: str = "", kernel: str
     """
     launches = _launches(read(report), kernel)
     value = _value(totals_of(launches), count)
-    _measure(count, kernel, value, f"exactly {expected:,g}", why)
+    asked = f"exactly {words.number(expected)}"
+    _measure(count, launches, value, asked, why, value == expected)
     if value != expected:
-        asked = f"exactly {expected:,g} are expected"
+        asked += " are expected"
         raise AssertionError(_counted(launches, count, kernel, value, asked, expected, why))
 
 
@@ -219,10 +226,10 @@ def _counted(
     names = list(dict.fromkeys(launch.kernel for launch in launches))
     where = kernel or ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     atomics = totals_of(launches).get(words.of_atomics(count), 0)
-    of_them = f", {atomics:,g} of them by atomics, which read and write" if atomics else ""
+    of_them = f", {words.number(atomics)} of them by atomics, which read and write" if atomics else ""
     lines = [f"{where}: {words.amount(count, value)}{of_them}; {asked}"]
     if why:
-        lines.append(f"{limit:,g} because: {why}" if limit else f"because: {why}")
+        lines.append(f"{words.number(limit)} because: {why}" if limit else f"because: {why}")
     dear = costliest(launches, count)
     if dear:
         lines.append("most of it comes from:" if len(dear) > 1 else "it comes from:")
@@ -232,7 +239,7 @@ def _counted(
     elif len(names) > 1:
         groups = [merged([one for one in launches if one.kernel == name]) for name in names]
         groups.sort(key=lambda one: one.counts[count], reverse=True)
-        lines += [f"  {one.kernel}: {one.counts[count]:,g}" for one in groups[:COSTLIEST]]
+        lines += [f"  {one.kernel}: {words.number(one.counts[count])}" for one in groups[:COSTLIEST]]
     lines.append(f"hint: {words.hint_for_count(count, dear, value < limit)}")
     return "\n".join(lines)
 
@@ -314,12 +321,15 @@ def _trimmed(launch: Launch) -> Launch:
     return replace(launch, lines=kept)
 
 
-def _measure(count: str, kernel: str | None, value: float, asked: str, why: str) -> None:
-    """Attach the number to the record of the running test."""
+def _measure(
+    count: str, launches: Sequence[Launch], value: float, asked: str, why: str, met: bool
+) -> None:
+    """Attach the number, with the kernels it is of, to the record of the running test."""
     running = RUNNING.get()
     if running is not None and running.student is not None:
-        name = f"{words.COUNTED[count]}{f' ({kernel})' if kernel else ''}"
+        names = list(dict.fromkeys(launch.kernel.partition("<")[0] for launch in launches))
+        of = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
         running.student.measure(Measure(
-            name=name, value=value, unit="", source="worker-reported",
-            note=f"{asked}: {why}" if why else asked,
+            name=f"{of}: {words.COUNTED[count]}", value=value, unit="", source="emulator",
+            note=f"{asked}: {why}" if why else asked, met=met,
         ))  # fmt: skip

@@ -134,11 +134,28 @@ def dropped(count: int) -> str:
     return f"beyond that something was wrong in other places, {times}; mend these first"
 
 
+def number(value: float) -> str:
+    """`1,572,864`, `66`, `0.75`: whole digits of a large number, three where it is none."""
+    return f"{value:,.0f}" if value == int(value) or value >= 1e5 else f"{value:,g}"
+
+
+def order(found: Diagnostic) -> int:
+    """The place of a diagnostic among those to look at; of equals the earlier one is first.
+
+    Copies that nobody waited for look like a race, and what a race left unwritten is read.
+    """
+    if not found.is_error:
+        return 3
+    if "has not arrived" in found.message or "not waited for" in found.message:
+        return 0
+    return 1 if found.kind == "race" else 2
+
+
 def amount(count: str, value: float) -> str:
     """`1,024 sectors of 32 bytes written to global memory`."""
     if count in RATIOS:
         return f"the {COUNTED[count]} is {value:,.3g} (passes of a request over the fewest possible)"
-    return f"{value:,g} {COUNTED[count]}"
+    return f"{number(value)} {COUNTED[count]}"
 
 
 def line_text(line: LineCount) -> str:

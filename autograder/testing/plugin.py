@@ -26,6 +26,7 @@ from autograder.testing.student import Student, StudentError
 RUN = pytest.StashKey[Run]()
 BOARD = pytest.StashKey["Board"]()
 STUDENT = pytest.StashKey[Student]()
+RUNNING = pytest.StashKey[cuda.Running]()
 FIGURES = pytest.StashKey[list]()
 
 NOT_RAISED_BY_STUDENTS = "this is a fault of the grader, not of your code: please tell the staff"
@@ -131,6 +132,7 @@ class Board:
         else:
             kept.seconds += record.seconds
             kept.measures += record.measures
+            kept.warnings += record.warnings
             kept.figures += record.figures
         kept.fraction = entry.fraction
         if entry.done == entry.cases and self.folder is not None:
@@ -218,7 +220,8 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
     forbid = request.node.get_closest_marker("forbid_blas") is not None
     student = run.student(test_name(request.node), forbid)
     request.node.stash[STUDENT] = student
-    cuda.RUNNING.set(cuda.Running(student, run.overlay))
+    request.node.stash[RUNNING] = cuda.Running(student, run.overlay)
+    cuda.RUNNING.set(request.node.stash[RUNNING])
     yield student
     cuda.RUNNING.set(None)
     student.close()
@@ -270,11 +273,12 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     board = item.config.stash[BOARD]
     test = test_name(item)
     entry = board.entries[test]
-    student = item.stash.get(STUDENT, None)
+    student, running = item.stash.get(STUDENT, None), item.stash.get(RUNNING, None)
     record = TestRecord(
         test=test, number=entry.number, status=report.outcome, seconds=report.duration,
         figures=item.stash[FIGURES], output=student.output if student else "",
         measures=student.measures if student else [], leaderboard=_leaderboard(item),
+        warnings=running.warnings if running else [],
     )  # fmt: skip
     if report.outcome == "skipped":
         record.message = f"skipped: {getattr(call.excinfo.value, 'msg', '')}"

@@ -57,8 +57,9 @@ class Measure(BaseModel):
     full: float | None = None
     zero: float | None = None
     peer: str = ""
-    source: Literal["trusted", "worker-reported"] = "trusted"
+    source: Literal["trusted", "worker-reported", "emulator"] = "trusted"
     note: str = ""
+    met: bool | None = None  # whether it keeps the limit that `note` states, if it states one
 
 
 class TestRecord(BaseModel):
@@ -77,6 +78,7 @@ class TestRecord(BaseModel):
     message: str = ""
     frames: list[Frame] = Field(default_factory=list)
     output: str = ""
+    warnings: list[str] = Field(default_factory=list)  # about kernels; they cost nothing
     seconds: float = 0.0
     measures: list[Measure] = Field(default_factory=list)
     figures: list[Figure] = Field(default_factory=list)

@@ -124,7 +124,7 @@ def test_the_page_shows_score_message_source_measure_and_command(tmp_path: Path)
     page = Page(render_html(report(tmp_path, samples.mixed_records(), notes=["a note"])))
     for words in (
         "77.16", "a note", "hint: a tensor that is used twice", "autodiff/engine.py:42",
-        "2.41x", "no points at 1.2x", "full points at 3x", "reported by the worker",
+        "2.41x", "no points at 1.2x", "full points at 3x", "measured in the process that ran your code",
         "make test HW=hw1_autodiff K=test_gradient_1_4", "skipped: needs 1.4", FAULT_SENTENCE,
         "the grader did not reach this test",
     ):  # fmt: skip

@@ -227,3 +227,22 @@ def test_names_with_underscores_and_brackets_survive_every_report(tmp_path, widt
                                      markup=False, highlight=False))  # fmt: skip
         assert out.getvalue().replace("\n", " ").split().count("__threadfence(),") == 2
         assert " ".join(out.getvalue().split()).count(sentence) == 2
+
+
+def test_a_warning_of_a_test_that_passed_is_in_every_report_once(tmp_path):
+    """It costs nothing; threads differ, and of a hidden test nothing is said."""
+    public = [one for one in samples.manifest() if one.number == "1.1" and not one.hidden][:2]
+    secret = next(one for one in samples.manifest() if one.hidden)
+    records = samples.full_records()
+    for place, entry in enumerate([*public, secret]):
+        text = f"half of a barrier in k, a.cu:{31 if place < 2 else 66}\n  thread {place} waits"
+        records[entry.test] = records[entry.test].model_copy(update={"warnings": [text]})
+    report = build_report(samples.assignment(tmp_path), samples.manifest(), records)
+    names = [one.test.rpartition("::")[2] for one in public]
+    for text in (printed(report), render_html(report)):
+        assert text.count("half of a barrier in k, a.cu:31") == 1
+        assert "a.cu:66" not in text
+        assert all(name in text for name in names)
+    output = next(test.output for test in results_of(report).tests or [] if "a.cu" in test.output)
+    assert "Warning, which costs no points:\nhalf of a barrier" in output
+    assert report.full

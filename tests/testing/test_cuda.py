@@ -135,7 +135,9 @@ def test_a_message_tells_what_where_why_and_what_to_try(running):
         "to each; where the two sides disagree (a transpose), go through a tile in shared memory",
     ]
     (measure,) = running.measures
-    assert (measure.value, measure.source) == (4096, "worker-reported")
+    assert (measure.value, measure.source) == (4096, "emulator")
+    assert measure.name == "transpose_naive: sectors of 32 bytes written to global memory"
+    assert measure.met is False
     assert measure.note == f"at most 614 (512 × 1.2): {why}"
 
 
@@ -344,3 +346,24 @@ def test_what_may_be_absent_has_a_default():
     (launch,) = read_report(bare).launches
     assert (launch.blocks, launch.blocks_run, launch.lines) == (2, 2, ())
     assert read_report({"diagnostics": [{"message": "m"}]}).diagnostics[0].is_error
+
+
+def test_large_limits_have_all_their_digits(running):
+    cuda.at_most(BOTH, "global_load_sectors", 1_572_864, kernel="transpose_naive")
+    (measure,) = running.measures
+    assert measure.note == "at most 1,887,436 (1,572,864 × 1.2)"
+    assert measure.met is True
+
+
+def test_copies_not_waited_for_come_before_the_race_that_they_look_like():
+    race = samples.race() | dict(kind="race", message="thread (1) reads")
+    copies = samples.race() | dict(kind="uninitialised", message="reads a, which has not arrived: …")
+    text = message(cuda.check, samples.report(diagnostics=[race, copies]))
+    assert text.index("has not arrived") < text.index("thread (1) reads")
+
+
+def test_a_warning_passes_and_is_kept_for_the_report(running):
+    warning = samples.race() | dict(kind="barrier divergence", severity="warning", message="half wait")
+    cuda.check(samples.report(diagnostics=[warning]))
+    (text,) = cuda.RUNNING.get().warnings
+    assert "half wait" in text

@@ -46,10 +46,10 @@ def records(tmp_path_factory):
     return {name.rpartition("::")[2]: record for name, record in outcome.records.items()}
 
 
-def test_a_count_is_a_measure_reported_by_the_worker(records):
+def test_a_count_is_a_measure_of_the_emulator(records):
     (measure,) = records["test_counted"].measures
     assert records["test_counted"].status == "passed"
-    assert (measure.value, measure.source) == (512, "worker-reported")
+    assert (measure.value, measure.source) == (512, "emulator")
     assert measure.note == "at most 614 (512 × 1.2): once"
 
 

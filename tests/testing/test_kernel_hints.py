@@ -19,7 +19,7 @@ FOUND = {
     "kind": "race", "file": "k.cu", "line": 3, "other_line": 4, "kernel": "k", "text": "write",
     "thread": [1, 0, 0], "block": [0, 0, 0], "other_thread": [2, 0, 0], "other_block": [0, 0, 0],
     "access": 0, "space": 1, "variable": "tile", "offset": 0, "allocation": -1, "name": None,
-    "size": 4,
+    "size": 4, "ahead": 0, "barrier": 0,
 }  # fmt: skip
 
 
