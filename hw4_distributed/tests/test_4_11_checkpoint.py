@@ -1,0 +1,121 @@
+"""Task 4.11: saved by n ranks, loaded by m; a crash at every operation; damage."""
+
+from __future__ import annotations
+
+import drivers_checkpoint as drivers
+from checkpoint_cases import (
+    Disk,
+    arrays,
+    check_crashes,
+    check_shards,
+    crashes_of,
+    damaged,
+    random_state,
+    run_log,
+    save_of,
+)
+from gradescope_utils.autograder_utils.decorators import number, weight
+
+from autograder.testing import Measure
+
+WORLDS = (1, 2, 3, 4)
+
+
+@number("4.11")
+@weight(1)
+def test_saved_by_n_ranks_loaded_by_m(student, rng):
+    """All pairs in 1 to 4, every type, scalars, empty tensors, fewer elements than ranks."""
+    state = random_state(rng)
+    disks, cases = [], []
+    for place, size in enumerate(WORLDS):
+        (log,) = student.run(drivers.save_in_one, files={}, saves=[save_of(state, 7, size)])
+        disks.append(arrays(run_log({}, log)))
+        cases += [{"disk": place, "step": 7, "rank": rank, "size": m} for m in WORLDS for rank in range(m)]
+    found = student.run(drivers.load_each, disks=disks, cases=cases)
+    for case, loaded in zip(cases, found, strict=True):
+        size = WORLDS[case["disk"]]
+        text = f"saved by {size}, loaded by {case['size']}"
+        check_shards(loaded, state, case["rank"], case["size"], text)
+        assert loaded["extra"] == save_of(state, 7, size)["extra"], f"{text}: {loaded['extra']}"
+    student.measure(Measure(name="pairs of world sizes that reshard", value=16.0))
+
+
+@number("4.11")
+@weight(1.4)
+def test_after_a_crash_the_old_or_the_new_one_loads(student, rng):
+    """At every operation of a save, what is not synced is dropped or spoilt, in many ways."""
+    states = [random_state(rng) for _ in range(4)]
+    sizes = (1, 3, 2, 2)
+    saves = [save_of(state, 3 * i + 1, size, 2) for i, (state, size) in enumerate(zip(states, sizes, strict=True))]  # fmt: skip
+    logs = student.run(drivers.save_in_one, files={}, saves=saves)
+    known = {s["step"]: [(state, s["extra"])] for s, state in zip(saves, states, strict=True)}
+    files, total = {}, 0
+    for save, log in zip(saves, logs, strict=True):
+        step = save["step"]
+        during, after = crashes_of(Disk.holding(files), log, rng)
+        total += len(during)
+        allowed = {step - 3, step} if step > 1 else None
+        check_crashes(student, drivers.load_after_crashes, during, known, allowed, f"saving step {step}")
+        check_crashes(student, drivers.load_after_crashes, after, known, {step},
+                      f"after step {step} was saved")  # fmt: skip
+        files = run_log(files, log)
+    student.measure(Measure(name="crashes after which the old or the new checkpoint loads", value=float(total)))
+
+
+@number("4.11")
+@weight(0.7)
+def test_damage_is_refused_with_the_files_name(student, rng):
+    """Part or manifest cut, gone, longer, swapped or with one bit turned: refused, or passed over."""
+    states = [random_state(rng) for _ in range(2)]
+    saves = [save_of(state, 5 + i, 2) for i, state in enumerate(states)]
+    files: dict[str, bytes] = {}
+    for log in student.run(drivers.save_in_one, files={}, saves=saves):
+        files = run_log(files, log)
+    names = [name for name in files if name.startswith("step-000000000006")]
+    assert len(names) == 3, f"two parts and a manifest were expected, found {names}"
+    disks, texts, culprits = [], [], []
+    for name in names:
+        for how, left in damaged(rng, files, name).items():
+            disks.append(arrays(left))
+            texts.append(f"{name} {how}")
+            culprits.append(name)
+    cases = [{"disk": i, "step": 6, "rank": 0, "size": 1} for i in range(len(disks))]
+    for text, name, loaded in zip(
+        texts, culprits, student.run(drivers.load_each, disks=disks, cases=cases), strict=True
+    ):
+        assert "error" in loaded, f"{text}: it was loaded all the same"
+        missing = text.endswith("manifest gone")
+        wanted = "FileNotFoundError" if missing else "CheckpointError"
+        assert loaded["error"] == wanted, f"{text}: {loaded['error']}, not {wanted}"
+        assert name in loaded["message"], f"{text}: the message names no such file: {loaded['message']}"
+    for text, result in zip(texts, student.run(drivers.load_after_crashes, disks=disks), strict=True):
+        got = result["newest"]
+        assert got.get("step") == 5, f"{text}: step 5 is whole, but {got.get('step')} was loaded"
+        check_shards(got, states[0], 0, 1, text)
+
+
+@number("4.11")
+@weight(0.5)
+def test_all_ranks_load_the_same_step(student, rng):
+    """One part of the newest is damaged, which only some ranks need: all go back to the one before."""
+    states = [random_state(rng) for _ in range(2)]
+    for size in (2, 3):
+        saves = [save_of(state, 8 + i, 3) for i, state in enumerate(states)]
+        files: dict[str, bytes] = {}
+        for log in student.run(drivers.save_in_one, files={}, saves=saves):
+            files = run_log(files, log)
+        parts = [name for name in files if name.startswith("step-000000000009.part")]
+        disks = [arrays(files)]
+        for name in parts:
+            disks.append(arrays(damaged(rng, files, name)["one bit turned"]))
+        group = student.group(size, drivers.load_on_ranks, each=[{"disks": disks}] * size)
+        for place in range(len(disks)):
+            text = f"{parts[place - 1]} damaged" if place else "nothing damaged"
+            step = 8 if place else 9
+            for rank, result in enumerate(group.results):
+                got = result[place]
+                assert got.get("step") == step, (
+                    f"{text}: rank {rank} of {size} loads {got.get('step', got)}, not step {step}"
+                    "\nhint: a rank that reads no damaged part must hear of it from one that does"
+                )
+                check_shards(got, states[step - 8], rank, size, text)
