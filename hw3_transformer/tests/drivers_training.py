@@ -232,13 +232,14 @@ def precision(sizes: dict, weights: dict, batch: dict, settings: dict) -> dict[s
 _held: dict[str, Any] = {}
 
 
-def hold_step(sizes: dict, weights: dict, batch: dict) -> None:
-    """Keep a model and a batch for `held_step`."""
-    _held["model"], _held["batch"] = _model(sizes, weights, "float32"), _batch(batch)
+def hold_step(sizes: dict, weights: dict, batches: list) -> None:
+    """Keep a model and batches for `held_step`."""
+    _held["model"] = _model(sizes, weights, "float32")
+    _held["batches"] = [_batch(arrays) for arrays in batches]
 
 
-def held_step(settings: dict) -> dict[str, Any]:
-    """One step of the held model with plain SGD at rate 0; the gradients, summed by parameter."""
+def held_step(settings: dict, chosen: list) -> dict[str, Any]:
+    """One step of the held model over some of the batches, with plain SGD at rate 0; gradients."""
     import torch
 
     from language_model.training import train_step
@@ -252,7 +253,7 @@ def held_step(settings: dict) -> dict[str, Any]:
         gradients.update({n: p.grad.numpy().copy() for n, p in model.named_parameters()})
 
     optimizer.step = step
-    result = train_step(model, optimizer, [_held["batch"]], 0.0, Settings(**settings))
+    result = train_step(model, optimizer, [_held["batches"][i] for i in chosen], 0.0, Settings(**settings))
     return {"loss": result.loss, "gradients": gradients}
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from training_cases import (
     IGNORED,
     SIZES,
+    assert_right_run,
     assert_same_run,
     cosine,
     counted,
@@ -85,7 +86,7 @@ def test_logits_are_never_held_whole(student, rng):
     small = {name: array[:64] for name, array in arguments.items()}
     small["targets"] = small["targets"] % 64
     student.run(drivers.chunked_loss, **small, chunk_rows=16)  # what the first call loads
-    memory = student.memory(drivers.chunked_loss, **arguments, chunk_rows=128)
+    memory = student.memory(drivers.chunked_loss, **arguments, chunk_rows=128, allowance_mb=64)
     h, w = (torch.tensor(arguments[name]) for name in ("hidden", "weight"))
     expected = F.cross_entropy(h @ w.T, torch.tensor(arguments["targets"])).item()
     assert_close(memory.value["loss"], expected, rtol=1e-5, name="the loss")
@@ -218,11 +219,22 @@ def test_resumed_training_is_the_same_bit_for_bit(student, rng):
     weights, others = (random_weights(rng, SIZES) for _ in range(2))
     settings = {"peak": 0.01, "warmup_steps": 4, "total_steps": 18, "accumulate": 2}
     stops = sorted(rng.choice(np.arange(2, 15), 2, replace=False).tolist())
-    straight, broken, files = student.run(
-        drivers_resume.interrupted, sizes=SIZES.fields(), weights=weights, others=others,
-        settings=settings, seed=int(rng.integers(2**31)), steps=16, stops=stops,
+    seed, usual = int(rng.integers(2**31)), {"sizes": SIZES.fields(), "settings": settings}
+    begun = {**usual, "weights": weights, "seed": seed}
+    straight = student.run(drivers_resume.straight, **begun, steps=16)
+    assert_right_run(straight, weights, settings, seed, 16)
+    # Three further processes: what one of them knows reaches the next by the file alone.
+    first = student.call(student.fresh(), drivers_resume.saved, {**begun, "stop": stops[0]}, None)
+    anew = {**usual, "weights": others, "seed": seed + 50}
+    second = student.call(
+        student.fresh(), drivers_resume.saved,
+        {**anew, "stop": stops[1], "file": first["file"]}, None,
     )  # fmt: skip
-    losses = straight["losses"]
-    assert len(losses) == 16 and len(set(losses)) == 16, f"the straight run has losses {losses}"
+    broken = student.call(
+        student.fresh(), drivers_resume.resumed,
+        {**anew, "seed": seed + 51, "steps": 16, "file": second["file"]}, None,
+    )  # fmt: skip
+    assert_equal(broken["begun"], stops[1], name="the step after resuming")
     assert_same_run(broken, straight)
-    assert files == ["run.pt"], f"the folder holds {files}, expected run.pt alone"
+    for files in (first["files"], second["files"]):
+        assert files == ["run.pt"], f"the folder holds {files}, expected run.pt alone"
