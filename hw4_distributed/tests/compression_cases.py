@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from drivers_compression import local_gradients, loss_of_network
-from traffic import messages, pieces, sent_bytes
+from traffic import all_reduce_bytes, around, messages, pieces, sent_bytes
 
-from autograder.testing import assert_equal
+from autograder.testing import assert_close, assert_equal
 
 Reduce = Callable[[list[np.ndarray], list[tuple[int, ...]]], np.ndarray]
 
@@ -180,3 +180,53 @@ def train_here(
 def dense(gradients: list[np.ndarray], shapes: Any = None) -> np.ndarray:
     """The plain mean."""
     return np.mean(gradients, 0)
+
+
+def of_rank(rng: np.random.Generator, shape: tuple[int, ...], rank: int) -> np.ndarray:
+    """A gradient that, as a matrix (first, rest), has this rank; a vector as it comes. float64."""
+    if len(shape) < 2:
+        return rng.standard_normal(shape)
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    rank = min(rank, rows, columns)
+    factors = rng.standard_normal((rows, rank)), rng.standard_normal((rank, columns))
+    return (factors[0] @ factors[1]).reshape(shape)
+
+
+def from_mean(rng: np.random.Generator, size: int, parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Flat gradients of `size` ranks, each of full rank, whose mean is `parts`; float32."""
+    flat = np.concatenate([part.reshape(-1) for part in parts])
+    own = rng.standard_normal((size, len(flat))) * 2.0
+    own += flat - own.mean(0)
+    return [each.astype(np.float32) for each in own]
+
+
+def split(flat: Any, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """The parameters' parts of a flat bucket; four dimensions as the matrix (first, rest)."""
+    flat = np.asarray(flat)
+    starts = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    return [flat[starts[i] : starts[i + 1]].reshape(shape) for i, shape in enumerate(shapes)]
+
+
+def power_traffic(
+    shapes: list[tuple[int, ...]], rank: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(bytes, messages) of one call: a ring all-reduce of P and all that is whole, one of Q."""
+    thin = [shape for shape in shapes if is_thin(shape, rank)]
+    whole = sum(int(np.prod(shape)) for shape in shapes if not is_thin(shape, rank))
+    counts = [rank * sum(shape[0] for shape in thin) + whole]
+    if thin:
+        counts.append(rank * sum(int(np.prod(shape[1:])) for shape in thin))
+    sent = np.array([all_reduce_bytes(count, size, 4) for count in counts]).sum(0)
+    return around(sent.tolist()), around([2 * (size - 1) * len(counts)] * size)
+
+
+def check_vectors(
+    applied: list[list[np.ndarray]], steps: list[list[list[np.ndarray]]],
+    shapes: list[tuple[int, ...]], place: int, name: str,
+) -> None:  # fmt: skip
+    """What is not compressed is the plain mean, in every step, of the only bucket."""
+    for number, ((gradients,), parts) in enumerate(zip(steps, applied, strict=True)):
+        wanted = np.mean([split(g, shapes)[place].astype(np.float64) for g in gradients], 0)
+        # n − 1 additions and a division of numbers below 20, each within 2^-24 of its result.
+        assert_close(parts[place], wanted, rtol=0, atol=1.2e-6 * len(gradients),
+                     name=f"{name}: parameter {place}, not compressed, in step {number}")  # fmt: skip

@@ -97,7 +97,7 @@ def _left(state: dict[str, Any], count: int) -> list[Any]:
             part = state["residuals"].get(index)
             found.append(None if part is None else _array(part))
         elif "errors" in state:
-            mine = {key[1]: value for key, value in state["errors"].items() if key[0] == index}
+            mine = {str(key[1]): value for key, value in state["errors"].items() if key[0] == index}
             found.append({place: _array(value) for place, value in mine.items()})
     return found
 
