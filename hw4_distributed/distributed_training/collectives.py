@@ -30,6 +30,11 @@ def ring_all_gather(ranks: Communicator, chunk: Tensor, count: int) -> Tensor:
     raise NotImplementedError("task 4.1: ring_all_gather")
 
 
+def _gather_in_place(ranks: Communicator, chunks: list[Tensor]) -> None:
+    """Fill all chunks but this rank's own, which is there, from the ranks that have them."""
+    raise NotImplementedError("task 4.1: _gather_in_place")
+
+
 def ring_all_reduce(ranks: Communicator, tensor: Tensor, average: bool = False) -> None:
     """Replace `tensor` on every rank by the sum over the ranks, or by its mean.
 

@@ -51,14 +51,19 @@ def ring_all_gather(ranks: Communicator, chunk: Tensor, count: int) -> Tensor:
         )
     whole = chunk.new_empty(count)
     whole[start:stop] = chunk.detach()
+    _gather_in_place(ranks, [whole[first:last] for first, last in bounds])
+    return whole
+    # END SOLUTION
+
+
+def _gather_in_place(ranks: Communicator, chunks: list[Tensor]) -> None:
+    """Fill all chunks but this rank's own, which is there, from the ranks that have them."""
+    # BEGIN SOLUTION 4.1
     following, previous = (ranks.rank + 1) % ranks.size, (ranks.rank - 1) % ranks.size
     for step in range(ranks.size - 1):
-        first, last = bounds[(ranks.rank - step) % ranks.size]
-        sending = ranks.isend(whole[first:last], following)
-        first, last = bounds[(ranks.rank - step - 1) % ranks.size]
-        ranks.recv(whole[first:last], previous)
+        sending = ranks.isend(chunks[(ranks.rank - step) % ranks.size], following)
+        ranks.recv(chunks[(ranks.rank - step - 1) % ranks.size], previous)
         sending.wait()
-    return whole
     # END SOLUTION
 
 
@@ -75,11 +80,23 @@ def ring_all_reduce(ranks: Communicator, tensor: Tensor, average: bool = False) 
     if average and not tensor.is_floating_point():
         raise TypeError(f"{tensor.dtype} holds no fractions: there is no mean of it")
     whole = tensor.detach()
-    flat = whole.reshape(-1)  # a copy where the strides do not allow a view
-    chunk = ring_reduce_scatter(ranks, flat)
+    flat = whole.contiguous().view(-1)  # a copy where the tensor is not contiguous
+    chunks = [flat[start:stop] for start, stop in chunk_bounds(len(flat), ranks.size)]
+    following, previous = (ranks.rank + 1) % ranks.size, (ranks.rank - 1) % ranks.size
+    # The steps of ring_reduce_scatter in the tensor itself: fresh memory for partial sums, and a
+    # copy of the result, would take as long as the messages.
+    scratch = torch.empty_like(chunks[0])
+    for step in range(ranks.size - 1):
+        sending = ranks.isend(chunks[(ranks.rank - step - 1) % ranks.size], following)
+        mine = chunks[(ranks.rank - step - 2) % ranks.size]
+        ranks.recv(scratch[: len(mine)], previous)
+        mine += scratch[: len(mine)]
+        sending.wait()
     if average:
-        chunk /= ranks.size
-    whole.copy_(ring_all_gather(ranks, chunk, len(flat)).view(whole.shape))
+        chunks[ranks.rank] /= ranks.size
+    _gather_in_place(ranks, chunks)
+    if flat.data_ptr() != whole.data_ptr():
+        whole.copy_(flat.view(whole.shape))
     # END SOLUTION
 
 
