@@ -20,22 +20,39 @@ def scopes(tokens: Sequence[Token], *, strict: bool = True) -> list[str]:
     """
     kinds: list[str] = []
     stack = ["file"]
+    opened: list[Token] = []
+    suspect: BuildError | None = None  # a function begins inside of another one
     start = 0  # of the statement
     for index, token in enumerate(tokens):
         if token.kind == "operator" and token.text == "}":
             if len(stack) == 1 and strict:
                 raise refusal(token.file, token.line, "this } closes nothing")
             stack[1:] = stack[1:-1]
+            opened[-1:] = []
         kinds.append(stack[-1])
         if token.kind != "operator":
             continue
         if token.text == "{":
+            if not suspect and stack[-1] == "block" and _begins_function(tokens[start:index]):
+                suspect = refusal(
+                    opened[-1].file, opened[-1].line, "this { is still open in line "
+                    f"{tokens[start].line}, where a function begins: a }} is missing between them"
+                )  # fmt: skip
             stack.append(_kind(tokens[start:index], stack[-1]))
+            opened.append(token)
         if token.text in ("{", "}", ";"):
             start = index + 1
     if len(stack) > 1 and strict:
-        raise refusal(tokens[-1].file, tokens[-1].line, "a { of this file is never closed")
+        raise suspect or refusal(opened[-1].file, opened[-1].line, "this { is never closed")
     return kinds
+
+
+def _begins_function(before: Sequence[Token]) -> bool:
+    """Is it the head of a function or a namespace, which can't stand in a block, before its {?"""
+    words = [token.text for token in before]
+    if not words or {"=", "[", "return"} & set(words):
+        return False
+    return words[0] in ("namespace", "template") or (words[0] in _TYPES and words[-1] == ")")
 
 
 def _kind(before: Sequence[Token], outside: str) -> str:
@@ -86,6 +103,10 @@ def statement_start(tokens: Sequence[Token], at: int) -> int:
     return index
 
 
+_TYPES = {
+    "void", "bool", "int", "unsigned", "float", "double", "size_t", "static", "inline", "constexpr",
+    "__forceinline__", "const", "auto", "float2", "float4", "int2", "int4", "half",
+}  # fmt: skip
 _TAKES_PARENTHESES = {"alignas", "__align__", "__attribute__", "decltype", "__launch_bounds__"}
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 
