@@ -14,7 +14,7 @@
 
 constexpr int MOST_THREADS = 512;  // of a block, which takes a row
 
-// The sum of exp(x - max) over some elements x, and the max of them.
+// The sum of exp(x - max) over some elements x, and the max of them; of one element {x, 1}.
 struct ExpSum {
     float max;
     float sum;

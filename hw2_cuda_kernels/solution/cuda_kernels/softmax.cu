@@ -57,7 +57,7 @@ __device__ float warp_reduce(float value, Operation operation) {
 //
 // All threads of the block call this; their number is a multiple of 32, up to 1024. Each warp
 // reduces its values and leaves the result in shared memory; behind a barrier, each warp reduces
-// those. A kernel may call this again at once, so there is a second barrier to think of.
+// those. Operations have an array each: a second barrier is for two calls with the same one.
 template <typename Operation>
 __device__ float block_reduce(float value, Operation operation) {
     // BEGIN SOLUTION 2.5
