@@ -53,6 +53,34 @@ def test_pairs_of_bands(student, rng):
         assert_equal(got, wanted, name=name, hint="in lexicographic order")
     for bands, rows in ((0, 2), (2, 0), (3, 2)):
         student.raises(drivers.banded, "ValueError", cases=[[swapped, bands, rows]])
+    _many_signatures(student, rng)
+
+
+def _many_signatures(student, rng):
+    """Candidates among 30,000 documents: there are 450 million pairs, no time to look at each."""
+    # Sorting takes 0.1 s; to compare all pairs in 8 bands is 3.6 thousand million comparisons, 3 s
+    # at the very best. One byte for each pair of a matrix would be 900 MB.
+    count, bands = 30_000, 8
+    matrix = rng.integers(0, 2**32, (count, 16), dtype=np.uint32)
+    first, second = np.sort(rng.permutation(count).reshape(-1, 2)[:500], axis=1).T
+    for i, j, band in zip(first, second, rng.integers(0, bands, 500), strict=True):
+        matrix[j, 2 * band : 2 * band + 2] = matrix[i, 2 * band : 2 * band + 2]
+    wanted = np.stack([first, second], axis=1)
+    wanted = wanted[np.lexsort(wanted.T[::-1])]
+    before = sum(student.thread_seconds())
+    memory = student.memory(drivers.banded, cases=[[matrix, bands, 2]], allowance_mb=32)
+    seconds = sum(student.thread_seconds()) - before
+    name = f"candidates of {count} documents"
+    # By chance one pair more agrees in a band with a probability of 2e-10.
+    assert check_pairs(memory.value[0], count, name) == {tuple(p) for p in wanted.tolist()}, (
+        f"{name}: {len(memory.value[0])} pairs, expected {len(wanted)}"
+    )
+    hint = "\nhint: sort the documents by their band; equal ones then stand side by side"
+    student.measure(Measure(name=name, value=seconds, unit="s", full=1.5, better="lower"))
+    assert memory.extra_bytes <= 128 * MB, (
+        f"{name} took {memory.extra_bytes / MB:.0f} MB, 128 are allowed{hint}"
+    )
+    assert seconds <= 1.5, f"{name} took {seconds:.1f} s of CPU time, 1.5 are allowed{hint}"
 
 
 @number("3.2")
@@ -108,12 +136,21 @@ def _renumbered(pairs: np.ndarray, place: dict[int, int]) -> np.ndarray:
 def test_signatures_of_a_large_corpus(student, rng):
     """A million shingles are signed in bounded memory; a document's signature is its own."""
     count, size, permutations = 500, 2_000, 128
+    seed = int(rng.integers(2**31))
     memory = student.memory(
-        drivers.signatures_of_many, count=count, size=size, permutations=permutations
+        drivers.signatures_of_many, count=count, size=size, permutations=permutations, seed=seed,
+        allowance_mb=32,
+    )  # fmt: skip
+    together = memory.value
+    assert np.shape(together) == (count, permutations), f"signatures of shape {np.shape(together)}"
+    # Which documents are made again, alone, is said only now.
+    some = rng.permutation(count)[:20]
+    sets = drivers.random_sets(count, size, seed)
+    (alone,) = student.run(
+        drivers.signatures, sets=[sets[i] for i in some], permutations=permutations, seeds=[1]
     )
-    together, alone = memory.value
     assert_equal(
-        together, alone, name="signatures of the first and last document, among others and alone"
+        together[some], alone, name="signatures of 20 of 500 documents, among all and by themselves"
     )
     assert len(np.unique(alone)) > permutations, "signatures are all the same"
     all_at_once = 8 * count * size * permutations

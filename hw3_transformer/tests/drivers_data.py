@@ -55,14 +55,17 @@ def signatures(sets: list, permutations: int, seeds: list) -> list[np.ndarray]:
     return [dedup.minhash(sets, permutations, seed) for seed in seeds]
 
 
-def signatures_of_many(count: int, size: int, permutations: int) -> list[np.ndarray]:
-    """Signatures of `count` sets of `size` numbers, made here: first and last, also alone."""
+def random_sets(count: int, size: int, seed: int) -> list[np.ndarray]:
+    """`count` sets of `size` random numbers."""
+    rng = np.random.default_rng(seed)
+    return [np.unique(rng.integers(2**64, size=size, dtype=np.uint64)) for _ in range(count)]
+
+
+def signatures_of_many(count: int, size: int, seed: int, permutations: int) -> np.ndarray:
+    """Signatures of `random_sets`, which are made here: (count, permutations)."""
     from language_model import dedup
 
-    rng = np.random.default_rng(count)
-    sets = [np.unique(rng.integers(2**64, size=size, dtype=np.uint64)) for _ in range(count)]
-    found = dedup.minhash(sets, permutations, 1)
-    return [found[[0, -1]], dedup.minhash([sets[0], sets[-1]], permutations, 1)]
+    return dedup.minhash(random_sets(count, size, seed), permutations, 1)
 
 
 def bands(cases: list) -> list[dict[str, Any]]:

@@ -50,6 +50,19 @@ def test_the_order_is_random_and_takes_no_memory(student, rng):
     assert len(np.unique(found)) == len(np.unique(places)), "two positions with the same index"
     # The least and largest of 2,000 draws: within 2% of the ends but for a probability of 1e-17.
     assert found.min() < huge / 50 and found.max() > huge * 0.98, "not spread over range(10**12)"
+    # Of 400,000 numbers drawn from 3e9 with replacement 27 pairs are equal on average; none is with
+    # a probability of 3e-12.
+    large = 3 * 10**9 - int(rng.integers(10**6))
+    places = rng.choice(large // 1000, 400_000, replace=False) * 1000 + rng.integers(1000)
+    (found,) = student.run(drivers.permuted, cases=[[large, seed, 1, places]])
+    found = np.asarray(found)
+    assert found.shape == places.shape, f"shape {found.shape} for {places.shape} positions"
+    assert found.min() >= 0 and found.max() < large, f"indices outside of range({large})"
+    twice = len(found) - len(np.unique(found))
+    assert twice == 0, (
+        f"of 400,000 positions of {large}, {twice} have the index of another one\n"
+        "hint: a scrambled number modulo the size is no permutation; walk until it is inside"
+    )
 
 
 @number("3.2")
@@ -148,8 +161,9 @@ def test_memory_does_not_grow_with_the_corpus(student, rng):
     for megabytes in (20, 200):
         folder = student.run(drivers.write_large, megabytes=megabytes, shards=5)
         memory = student.memory(
-            drivers.read_large, folder=folder, batch_size=64, seed=int(rng.integers(2**31))
-        )
+            drivers.read_large, folder=folder, batch_size=64, seed=int(rng.integers(2**31)),
+            allowance_mb=32,
+        )  # fmt: skip
         student.run(drivers.remove_large, folder=folder)
         extra[megabytes] = memory.extra_bytes
         count = 5 * ((megabytes << 20) // (2 * drivers.DOCUMENT * 5))
@@ -163,11 +177,12 @@ def test_memory_does_not_grow_with_the_corpus(student, rng):
             seen[np.lexsort(seen.T)], wanted[np.lexsort(wanted.T)],
             name=f"[first token, sum] of the samples of {megabytes} MB, sorted",
         )  # fmt: skip
-    growth = max(extra[200] - extra[20], 0) / MB
+    # The small corpus needs 25 MB; one that is read with more than 48 is no measure for the other.
+    growth = max(extra[200] - min(extra[20], 48 * MB), 0) / MB
     student.measure(Measure(name="memory, 200 MB against 20 MB", value=growth, unit="MB", full=64))
     assert growth <= 64, (
         f"reading 200 MB took {extra[200] / MB:.0f} MB of memory, 20 MB took "
-        f"{extra[20] / MB:.0f} MB: {growth:.0f} MB more, where 64 are allowed\n"
+        f"{extra[20] / MB:.0f} MB (48 are enough): {growth:.0f} MB more, where 64 are allowed\n"
         "hint: pages that were read stay mapped and count until the mapping is dropped; map a "
         "shard when it is needed, and drop mappings when more than mapped_bytes were read"
     )
