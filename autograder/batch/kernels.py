@@ -81,7 +81,8 @@ def show_kernels(
         paths = {one.file: overlay / assignment.package / f"{one.file}.cu" for one in operations}
         compiled = resources_of(run, [path for path in paths.values() if path.is_file()])
         by_file = {name: compiled.get(path, Compiled()) for name, path in paths.items()}
-        shown = [_operation(run, one, by_file[one.file], console) for one in operations]
+        told: dict[str, str] = {}
+        shown = [_operation(run, one, by_file[one.file], told, console) for one in operations]
         note = "" if find_nvcc() else NVCC_MISSING
     finally:
         if run is not None:
@@ -111,8 +112,10 @@ def _standard_inputs(assignment: Assignment) -> ModuleType:
     return module
 
 
-def _operation(run: Run, operation: Any, compiled: Compiled, console: Console) -> Operation:
-    """Run and print one operation; its part of the page."""
+def _operation(
+    run: Run, operation: Any, compiled: Compiled, told: dict[str, str], console: Console
+) -> Operation:
+    """Run and print one operation; its part of the page. told: by failure, who told it first."""
     console.print()
     console.print(Text(f"{operation.task} {operation.name}: {operation.input}", style="bold"),
                   soft_wrap=True)  # fmt: skip
@@ -120,6 +123,9 @@ def _operation(run: Run, operation: Any, compiled: Compiled, console: Console) -
     versions, rows = [], []
     for case, counted in _runs(run, operation, compiled):
         if isinstance(counted, str):
+            own = f"{operation.name}, {case.label}"
+            if (teller := told.setdefault(counted, own)) != own:
+                counted = f"the same as {teller}"
             console.print(Text(f"\n{case.label}: ", style="bold").append(counted, style="yellow"))
             versions.append(Version(case.label, failed=counted))
             continue

@@ -25,7 +25,7 @@ from autograder.testing.kernel_report import (
     is_kernel,
     read_report,
 )
-from autograder.testing.kernel_words import WASTEFUL, dropped, hint_for_diagnostic
+from autograder.testing.kernel_words import WASTEFUL, dropped, hint_for_diagnostic, known_kind, order
 from autograder.testing.records import Figure
 
 MAX_KERNELS, MAX_LINES, MAX_DIAGNOSTICS = 16, 24, 20
@@ -105,7 +105,7 @@ def panel_of(
     flops = _numbers(data.get("flops"))
     kernels = report.kernels()
     shown = kernels[:MAX_KERNELS]
-    diagnostics = report.diagnostics[:MAX_DIAGNOSTICS]
+    diagnostics = sorted(report.diagnostics, key=order)[:MAX_DIAGNOSTICS]
     return Panel(
         kernels=[
             _table(one, kernels, sources, _flops_of(one, kernels, flops), gpu, pictures, resources)
@@ -140,11 +140,14 @@ def version_of(
 ) -> dict[str, Any]:
     """A version's counts over all its launches: a row of `kernel_ladder`, a point of `roofline`.
 
-    flops: of the version, shared by its launches; the time is nan where one does not fit.
+    flops: of the version, shared by its launches; the time is nan where one does not fit; wrong: the
+    kind of the error to look at first, "" for none: its counts are those of another kernel.
     """
     kinds = ("load", "store", "atomic")
     launches = report.kernels()
+    errors = sorted((one for one in report.diagnostics if one.is_error), key=order)
     total: dict[str, Any] = {"label": label, "flops": flops}
+    total["wrong"] = known_kind(errors[0].kind) if errors else ""
     for name, space, what in (
         ("requests", "global", "requests"), ("sectors", "global", "sectors"),
         ("sectors_min", "global", "sectors_min"), ("wavefronts", "shared", "wavefronts"),

@@ -273,7 +273,10 @@ def kernel_ladder(data: Mapping[str, Any]) -> tuple[str, str]:
     for place, one in enumerate(versions):
         y = 48 + 24 * place
         sheet.line(0, y - 16, WIDTH, y - 16, RULE)
+        wrong = label(one.get("wrong"))
         sheet.text(0, y, clean_line(label(one.get("label")), _MAX_VERSION_LABEL), size=12, bold=True)
+        if wrong:  # what it counts is another kernel's work
+            sheet.text(0, y + 11, clean_line(f"wrong: {wrong}", 30), size=9, colour=MUTED)
         cells = {key: ladder_cell(one, key) for _, _, key in _COLUMNS}
         for x, _, key in _COLUMNS:
             sheet.text(x, y, cells[key], size=11, anchor="end")
@@ -281,6 +284,7 @@ def kernel_ladder(data: Mapping[str, Any]) -> tuple[str, str]:
             f"{label(one.get('label'))}: {cells['requests']} requests, {cells['sectors']} sectors "
             f"({cells['sectors_min']} the least), {cells['wavefronts']} passes through shared "
             f"memory, {cells['barriers']} barriers, {cells['seconds']}"
+            + (f", but wrong: {wrong}" if wrong else "")
         )
     return sheet.finish(48 + 24 * len(versions) - 14), f"Versions. {'; '.join(words)}."
 

@@ -49,8 +49,10 @@ def print_ladder(versions: Sequence[Mapping[str, Any]], gpu: str, console: Conso
         )]  # fmt: skip
         sizes = (10, 10, 9, 9, 9, 10, 10)
         text = "".join(f"{cell:>{size}}" for cell, size in zip(cells, sizes, strict=True))
-        console.print(Text(f"  {one['label']:<{width}}", style="bold").append(text, style="default"),
-                      soft_wrap=True)  # fmt: skip
+        line = Text(f"  {one['label']:<{width}}", style="bold").append(text, style="default")
+        if one.get("wrong"):
+            line.append(f"  wrong: {one['wrong']}", style="bold red")
+        console.print(line, soft_wrap=True)
 
 
 def _print_kernel(kernel: KernelTable, console: Console) -> None:

@@ -91,7 +91,7 @@ def test_counts_and_diagnostics_of_every_version_are_printed_and_drawn(homework,
     assert re.search(r"shared load +128 +32 +1 pass +32", result.output)
     assert "error: race in transpose_tiled" in result.output
     ladder = result.output[result.output.index("× least") :]
-    assert re.search(r"plain +256 +1,024 +1 +4,224 +16.5 +4", ladder)
+    assert re.search(r"plain +256 +1,024 +1 +4,224 +16.5 +4 .*s  wrong: race\n", ladder)
     assert "listed" in ladder
     assert "twice_backward" not in result.output  # the name itself was meant
     page = (tmp_path / "out" / "kernels_twice.html").read_text()
@@ -184,3 +184,10 @@ def test_nvcc_runs_in_a_worker(monkeypatch):
     assert kernel.kernel == "twice"
     assert 0 < kernel.registers < 40
     assert 'broken.cu:2: identifier "two" is undefined' in found[broken].failed
+
+
+def test_one_failure_of_several_versions_is_told_once(homework, tmp_path):
+    solve(homework, batch_samples.REFERENCE + "def (:\n")
+    result = call(homework.root, "--out", tmp_path / "out")
+    assert result.output.count("SyntaxError") == 1, result.output
+    assert " ".join(result.output.split()).count("the same as twice, plain") == 2, result.output

@@ -328,3 +328,13 @@ def test_no_picture_is_taller_than_a_screen():
         root = ElementTree.fromstring(drawn(kind, **GOOD[kind]).light)
         assert float(root.get("height", "0")) <= 400
     assert kernel_pictures._MAX_ROWS == 8
+
+
+def test_a_wrong_version_is_marked_in_the_ladder():
+    """Its counts are those of another kernel: no row to compare with."""
+    report = samples.report(samples.tiled(), diagnostics=[samples.race()])
+    raced = version_of("tiled", read_report(report))
+    assert (raced["wrong"], VERSIONS[1]["wrong"]) == ("race", "")
+    drawing = drawn("kernel_ladder", versions=[VERSIONS[0], raced], gpu="A100")
+    assert texts_of(drawing.light).count("wrong: race") == 1
+    assert "but wrong: race" in drawing.alt
