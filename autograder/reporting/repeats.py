@@ -58,8 +58,9 @@ def _words(test: TestOutcome) -> str:
 def the_same_in(tests: Sequence[TestOutcome]) -> str:
     """`the same in 3 more tests: test_a, test_b, test_c`; of many, the first and the tasks."""
     names = [test.function for test in tests]
-    shown, more = ", ".join(names[:_MAX_NAMED]), ""
-    if len(names) > _MAX_NAMED:
+    shown, more = ", ".join(names), ""
+    if len(names) > _MAX_NAMED + 1:
+        shown = ", ".join(names[:_MAX_NAMED])
         numbers = ", ".join(dict.fromkeys(test.number for test in tests))
         more = f" and {len(names) - _MAX_NAMED} others, of {numbers}"
     return f"the same in {len(names)} more test{'s' * (len(names) > 1)}: {shown}{more}"
@@ -121,10 +122,9 @@ def _key(test: TestOutcome) -> tuple[Any, ...]:
     last = test.frames[-1]
     if test.exception in _SYNTAX or last.function == "<module>":
         return test.exception, places[-1:]
-    if last.file.endswith((".cu", ".cuh")):
-        inside = tuple((f.file, f.line) for f in test.frames if f.function == last.function)
-        if inside != places:  # a helper, and the way there
-            return test.exception, test.number, inside
+    if last.file.endswith((".cu", ".cuh")):  # in either order, and whatever kernel called a helper
+        inside = {(f.file, f.line) for f in test.frames if f.function == last.function}
+        return test.exception, test.number, frozenset(inside)
     return test.exception, places
 
 

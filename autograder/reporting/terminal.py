@@ -6,6 +6,7 @@ plain lines; NO_COLOR is honoured by rich itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -41,6 +42,8 @@ from autograder.testing.records import TestRecord
 
 MAX_DETAILED = 12
 MAX_WARNED = 6
+PROSE = 100
+_SOURCE = re.compile(r"(> +)?\d+ \|")
 _STYLES = {
     "passed": "green",
     "partial": "yellow",
@@ -203,6 +206,7 @@ def _print_losses(report: Report, console: Console) -> None:
         console.print(
             Text(f"{test.number} ", style="bold").append(test.title),
             _state(test.state).append(" (hidden test)" if test.hidden else "", style="dim"),
+            soft_wrap=not console.is_terminal,
         )
         _print_indented(_details(test, report.name), console)
         if same := [other for other in lost if other.same_as == test.test]:
@@ -234,12 +238,19 @@ def _print_warnings(report: Report, console: Console) -> None:
 
 
 def _print_indented(text: Text, console: Console) -> None:
-    """Two columns in; wrapped in a terminal, else line for line, so that commands can be copied."""
-    if console.is_terminal:
-        console.print(Padding(text, (0, 0, 0, 2)))
-        return
+    """Two columns in, each line wrapped to where it begins.
+
+    Into a pipe prose is wrapped at PROSE columns; source and commands stay whole, to be copied.
+    """
     for line in text.split("\n", allow_blank=True):
-        console.print(Text("  ").append(line) if line else Text(), soft_wrap=True)
+        plain = line.plain.lstrip(" ")
+        margin = 2 + len(line.plain) - len(plain)
+        whole = plain.startswith("make ") or _SOURCE.match(plain)
+        width = console.width if console.is_terminal else 10**6 if whole else PROSE
+        body = line[len(line.plain) - len(plain) :] if plain else Text()
+        for piece in body.wrap(console, max(width - margin, 20)) if plain else [body]:
+            piece.rstrip()
+            console.print(Text(" " * margin).append(piece) if plain else piece, soft_wrap=True)
 
 
 def _details(test: TestOutcome, homework: str) -> Text:

@@ -125,12 +125,12 @@ def test_wrong_values_of_another_task_are_told_in_full(tmp_path):
 
 def test_a_helper_of_several_kernels_is_told_once_in_a_task(tmp_path):
     """Whichever kernel called it; in another task the caller may be the one to blame."""
-    helper = [place(41).model_copy(update={"function": "block_sum"})]
+    helper = [place(line).model_copy(update={"function": "block_sum"}) for line in (41, 43)]
     number = samples.manifest()[0].number
-    calls = [{"exception": "race", "message": f"in {line}", "frames": [place(line), *helper]}
-             for line in (70, 90)]  # fmt: skip
-    first, same = changed(tmp_path, number, calls)
-    assert same.same_as == first.test
+    ways = ([place(70), *helper], [place(90), *helper[::-1]], helper)  # of two calls, none is named
+    calls = [{"exception": "race", "message": "in one", "frames": frames} for frames in ways]
+    first, *same = changed(tmp_path, number, calls)
+    assert [test.same_as for test in same] == [first.test] * 2
 
 
 def test_a_stub_is_named_and_told_once(tmp_path):

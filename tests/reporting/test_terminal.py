@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
 import reporting_samples as samples
 
 from autograder.reporting.html import render_html
 from autograder.reporting.outcome import build_report
-from autograder.reporting.terminal import Progress, final_line, print_report
+from autograder.reporting.terminal import Progress, _print_indented, final_line, print_report
 from autograder.testing.records import TestRecord
 
 
@@ -208,3 +209,19 @@ def test_a_run_of_public_tests_says_how_to_have_its_inputs_again(tmp_path: Path)
     ]
     pages = [render_html(report) for report in reports]
     assert ["make test HW=hw1_autodiff SEED=5" in page for page in pages] == [True, False]
+
+
+def test_prose_is_wrapped_to_where_its_line_began_and_source_stays_whole() -> None:
+    """Into a pipe at 100 columns; what is copied, source and commands, is never broken."""
+    prose = "    " + "thread reads what thread wrote, " * 8
+    source = f"  > 42 | x[0] = {'1 + ' * 40}1;"
+    command = f"make test HW=hw1_autodiff K=test_{'a_' * 60}b"
+    for width, wide in (({}, 100), ({"force_terminal": True, "color_system": None}, 80)):
+        out = console(**width)
+        _print_indented(Text("\n".join([prose, source, command])), out)
+        lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        wrapped = [line for line in lines if "thread" in line or "wrote" in line]
+        assert len(wrapped) > 2
+        assert all(line.startswith("      ") and len(line) <= wide for line in wrapped)
+        assert (f"  {source}" in lines) == (wide == 100)
+        assert (f"  {command}" in lines) == (wide == 100)
