@@ -66,7 +66,9 @@ def one_layer(
         base.weight = torch.nn.Parameter(torch.tensor(weight), requires_grad=False)
     layer = LoRALinear(base, len(a), alpha)
     kind = [str(p.dtype) for p in (layer.lora_a, layer.lora_b)]
-    started = {"b": layer.lora_b.detach().clone().numpy()}
+    started = {
+        "a": layer.lora_a.detach().clone().numpy(), "b": layer.lora_b.detach().clone().numpy()
+    }  # fmt: skip
     with torch.no_grad():
         layer.lora_a.copy_(torch.tensor(a))
         layer.lora_b.copy_(torch.tensor(b))

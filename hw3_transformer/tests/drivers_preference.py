@@ -204,7 +204,7 @@ def rewards(
 
     model = build_model(sizes, weights, dtype)
     made = RewardHead(len(head))
-    start = [made.weight.detach().numpy().copy(), float(made.bias)]
+    start = [made.weight.detach().numpy().copy(), made.bias.item()]
     with torch.no_grad():
         made.weight.copy_(torch.tensor(head))
         made.bias.fill_(bias)

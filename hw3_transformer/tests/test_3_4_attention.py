@@ -27,7 +27,7 @@ from autograder.testing import Hint, Measure, assert_close, assert_equal
 SIZES = Sizes(hidden_size=24, num_heads=6, num_kv_heads=2)
 LEAK = (
     "tokens of other documents must not enter the softmax at all: mask where documents differ, "
-    "not only where a key is later"
+    "not only where a key is later; or heads and time are mixed before the output projection"
 )
 
 

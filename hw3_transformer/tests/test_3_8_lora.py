@@ -20,6 +20,7 @@ from tiny_model import random_weights
 
 from autograder.testing import Hint, Measure, assert_close, assert_equal, reported_by_worker
 
+VIEWS = "adapter_state gave views; the saved state changed with the model: clone A and B"
 BASE_HINT = "keep the base's weight itself; (W + D) − D is not W in floating point"
 
 
@@ -49,7 +50,12 @@ def test_one_layer_is_the_closed_form(student, rng):
                 hint=Hint(values="the factor is alpha / rank", dtype=""),
             )  # fmt: skip
         assert not got["base gradient"], "the base's weight got a gradient"
-        assert_equal(got["started"]["b"], np.zeros((out, rank)), name="B of a new layer")
+        exchanged = not np.any(got["started"]["a"]) and np.any(got["started"]["b"])
+        hint = "a new adapter changes nothing: A is random and B zero"
+        assert_equal(
+            got["started"]["b"], np.zeros((out, rank)), name="B of a new layer",
+            hint=hint + "; yours look exchanged" if exchanged else hint,
+        )  # fmt: skip
         assert got["dtypes"] == ["torch.float64"] * 2, (
             f"A and B over a float64 base are {got['dtypes']}"
         )
@@ -89,7 +95,10 @@ def test_attaching_changes_no_logit_and_freezes_the_rest(student, rng):
         )  # fmt: skip
         about = f"targets {targets}"
         assert np.ptp(got["before"]) > 0.5, "the model's logits are all alike"
-        assert_equal(got["after"], got["before"], name=f"logits of a new adapter, {about}")
+        assert_equal(
+            got["after"], got["before"], name=f"logits of a new adapter, {about}",
+            hint="B is zero, and so is what a new adapter adds",
+        )  # fmt: skip
         paths = list(adapted_paths(SMALL, targets))
         assert sorted(got["names"]) == sorted(paths), f"{about}: adapted are {got['names']}"
         assert got["returned"] == got["names"], f"{about}: the list returned is {got['returned']}"
@@ -127,7 +136,8 @@ def test_a_is_drawn_from_the_seed(student, rng):
     # 1,024 uniform numbers: the largest is below 0.97 of the bound with probability 1e-13, and the
     # mean of squares is off by a tenth, which is 3.6 deviations, about once in 3,000 cases: 1/5 is.
     assert 0.97 * bound < np.abs(drawn).max() <= bound, (
-        f"the largest entry of A is {np.abs(drawn).max():.4f}; uniform in ±{bound:.4f} was asked"
+        f"the largest entry of A is {np.abs(drawn).max():.4f}; uniform in ±{bound:.4f} was asked "
+        "(A is the random one, B is zero)"
     )
     assert abs((drawn**2).mean() * 3 / bound**2 - 1) < 0.25, "A is not uniform"
     assert len(np.unique(drawn)) > 1000, "layers or rows share their A: one generator for all"
@@ -179,7 +189,11 @@ def test_merging_and_unmerging_lose_no_bit(student, rng):
         assert_equal(after[name], array, name=f"{name} after ten merges", hint=BASE_HINT)
     assert_equal(again, attached, name="logits after ten merges", hint=BASE_HINT)
     for name, array in problem.adapter.items():
-        assert_equal(state[name], array, name=f"{name} after ten merges")
+        views = np.allclose(np.asarray(state[name]), array + 0.25)  # what "train" adds later
+        assert_equal(
+            state[name], array, name=f"{name} as adapter_state gave it after ten merges",
+            hint=VIEWS if views else "merging changes the merged weight, never A or B",
+        )  # fmt: skip
     assert_close(
         merged_after, trained, **near, name="logits, merged after one more step of training",
         hint="A and B have moved since the last merge: form the merged weight anew",
@@ -216,7 +230,7 @@ def test_switched_off_is_the_base_bit_for_bit(student, rng):
 @number("3.8")
 @weight(1)
 def test_two_percent_of_the_weights_reach_ninety_percent_of_the_drop(student, rng):
-    """A pretrained model meets Python source: the adapter's drop in loss over full fine-tuning's."""
+    """A pretrained model meets underscores for spaces: LoRA's drop in loss over full tuning's."""
     base = small_base()
     how = base.recipe["adapter"]
     order = batch_order(rng, len(base.train), base.recipe["steps"], base.recipe["rows"])

@@ -22,6 +22,7 @@ from tiny_model import random_weights
 from autograder.testing import Hint, Measure, assert_close, assert_equal, reported_by_worker
 
 SHIFT = "the logits at t − 1 predict the token at t"
+ONE_MODEL = "reward 0: the reference is the policy; are the adapters off in it?"
 
 
 @number("3.9")
@@ -136,8 +137,12 @@ def test_a_step_with_an_adapter_is_that_of_two_models(student, rng):
         for asked in (Asked(prompts, side) for side in sides.values())
     ]
     assert np.abs(ratio[0] - ratio[1]).min() > 1e-3, "the case tells nothing apart"
-    assert_close(got["chosen"], ratio[0], rtol=1e-3, atol=1e-4, name="rewards of the chosen")
-    assert_close(got["rejected"], ratio[1], rtol=1e-3, atol=1e-4, name="rewards of the rejected")
+    nothing = max(np.abs(got[side]).max(initial=0) for side in sides) < 1e-5
+    hint = ONE_MODEL if nothing else "β · (log p with the adapters on − log p with them off)"
+    for side, expected in zip(sides, ratio, strict=True):
+        assert_close(
+            got[side], expected, rtol=1e-3, atol=1e-4, name=f"rewards of the {side}", hint=hint
+        )
     loss = -log_sigmoid(ratio[0] - ratio[1]).mean()
     assert_close(got["loss"], loss, rtol=1e-3, atol=1e-5, name="the loss")
 
