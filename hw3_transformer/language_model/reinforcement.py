@@ -144,7 +144,11 @@ class GRPOSettings:
 
 @dataclass(frozen=True)
 class PolicyStep:
-    """What a step saw: the rewards (rows,), the loss of each epoch, and the rollout."""
+    """What a step saw: the rewards (rows,), the loss of each epoch, and the rollout.
+
+    rewards: what `reward` gave for each response, with GRPO and with PPO: one score a response,
+    not the rewards by token that PPO makes of it, and without any KL penalty.
+    """
 
     rewards: Tensor
     losses: list[float]

@@ -152,8 +152,10 @@ class Deduplication:
     """What `deduplicate` found in n documents.
 
     cluster: (n,) int64, the first document of the cluster that each belongs to (itself, where it
-    has no duplicate). candidates: (m, 2) int64 pairs that were compared exactly. duplicates:
-    (k, 2) int64, those of them that are similar enough; similarity: (k,) float64, how similar.
+    has no duplicate). candidates: (m, 2) int64 pairs (i, j), i < j, each once, in any order: those
+    of equal sets, which need no comparison, and those that were compared exactly. duplicates:
+    (k, 2) int64, those of them that are similar enough; similarity: (k,) float64, how similar each
+    of the duplicates is, in their order (1 for equal sets).
     """
 
     cluster: np.ndarray

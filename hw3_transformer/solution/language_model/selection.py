@@ -69,7 +69,8 @@ def gradient_features(
     ids, targets: a tensor (examples, time), or one tensor (time,) an example, whose lengths may
     differ. The length is dropped because it is large for short and for hopeless examples. A gradient
     of zeros stays zeros. At most `batch` whole gradients lie in memory at a time. Returns (examples,
-    dimensions) float32 without a graph; the same row for the same example in any company.
+    dimensions) float32 without a graph; the same row for the same example in any company, to
+    rounding. So project a batch at once: the signs of R are drawn once for all of its rows.
     """
     # BEGIN SOLUTION 3.8
     rows = []
