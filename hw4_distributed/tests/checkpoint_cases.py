@@ -16,10 +16,12 @@ Files = dict[str, bytes]
 
 @dataclass
 class _File:
-    """Content as it is, and as it was when last synced (None: never)."""
+    """Content as it is, and as it was when last synced (None: never). dirty: written since then, if
+    only with the same bytes: a write cut short leaves neither the old nor the new."""
 
     now: bytes
     synced: bytes | None = None
+    dirty: bool = True
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Disk:
     @classmethod
     def holding(cls, files: Files) -> Disk:
         """All of it synced."""
-        names = {name: _File(data, data) for name, data in files.items()}
+        names = {name: _File(data, data, False) for name, data in files.items()}
         return cls(names, dict(names))
 
     def apply(self, operation: dict[str, Any]) -> None:
@@ -46,12 +48,13 @@ class Disk:
         if kind == "write":
             data = operation["data"].tobytes()
             if name in self.names:
-                self.names[name].now = data
+                self.names[name].now, self.names[name].dirty = data, True
             else:
                 self.names[name] = _File(data)
                 self.pending.append(("made", name, "", self.names[name]))
         elif kind == "sync":
-            self.names[name].synced = self.names[name].now
+            file = self.names[name]
+            file.synced, file.dirty = file.now, False
         elif kind == "rename":
             file = self.names.pop(name)
             self.names[operation["new"]] = file
@@ -89,7 +92,7 @@ class Disk:
 
 def _left(file: _File, spoil: str, rng: np.random.Generator) -> bytes:
     """A file's content after a crash."""
-    if file.synced == file.now or spoil == "all":
+    if not file.dirty or spoil == "all":
         return file.now
     if spoil == "old":
         return file.synced or b""
@@ -235,4 +238,8 @@ def damaged(rng: np.random.Generator, files: Files, name: str) -> dict[str, File
         made["another in its place"] = files[others[0]]
     found = {how: {**files, name: content} for how, content in made.items()}
     found["gone"] = {n: d for n, d in files.items() if n != name}
+    for place in rng.integers(0, len(data), 40 if kind == "manifest" else 0).tolist():
+        turned = bytearray(data)
+        turned[place] ^= 1 << int(rng.integers(0, 8))
+        found[f"one bit of byte {place} turned"] = {**files, name: bytes(turned)}
     return found
