@@ -99,7 +99,7 @@ def embeddings(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         table = VocabParallelEmbedding(_leaf(case["weight"], case.get("dtype", "float64")), ranks)
         try:
             y = table(_leaf(case["ids"], "int64", needs_grad=False))
-        except (IndexError, ValueError, RuntimeError) as error:
+        except (IndexError, ValueError) as error:
             found.append({"error": type(error).__name__})
         else:
             ranks.barrier()
@@ -124,7 +124,7 @@ def losses(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         targets = _leaf(case["targets"], "int64", needs_grad=False)
         try:
             loss = vocab_parallel_cross_entropy(logits, targets, ranks, case["vocab_size"])
-        except (IndexError, ValueError, RuntimeError) as error:
+        except (IndexError, ValueError) as error:
             found.append({"error": type(error).__name__})
             continue
         ranks.barrier()

@@ -20,7 +20,7 @@ from autograder.testing import assert_equal
 
 WIDTH = {"float64": 8, "float32": 4}
 COLUMNS = ("query", "key", "value", "gate", "up")
-ROWS = ("output", "down")
+OWN_PART = "a rank is given its own part of each weight, the rest is NaN: nan means another's part"
 
 
 def bounds_of(count: int, size: int, rank: int) -> tuple[int, int]:
@@ -81,7 +81,7 @@ def check_parts(
             assert mine[name] is not None, f"{text} is missing"
             assert mine[name]["dtype"] == dtype, f"{text} is {mine[name]['dtype']}, not {dtype}"
             part = part_of(name, config, size, rank)
-            assert_near(mine[name]["value"], whole[part], bounds[name], text)
+            assert_near(mine[name]["value"], whole[part], bounds[name], text, OWN_PART)
             if not part:
                 assert_equal(
                     mine[name]["value"], got[0][name]["value"], name=f"{text} against rank 0's",
@@ -99,9 +99,10 @@ def check_steps(
         for rank, found in enumerate(mine):
             part = slice(*bounds_of(config["vocab_size"], size, rank))
             assert_near(found["logits"]["value"], step["logits"][..., part],
-                        step["bounds"]["logits"], f"{text}: rank {rank}'s columns of the logits")  # fmt: skip
+                        step["bounds"]["logits"], f"{text}: rank {rank}'s columns of the logits",
+                        OWN_PART)  # fmt: skip
             assert_near(found["loss"]["value"], step["loss"], step["bounds"]["loss"],
-                        f"{text}: rank {rank}'s loss")  # fmt: skip
+                        f"{text}: rank {rank}'s loss", OWN_PART)  # fmt: skip
             assert found["loss"] == mine[0]["loss"], f"{text}: rank {rank}'s loss is not rank 0's"
         check_parts([found["gradients"] for found in mine], step["gradients"],
                     step["bounds"]["gradients"], config, f"{text}: the gradient", dtype)  # fmt: skip
