@@ -126,7 +126,8 @@ def _operation(
             own = f"{operation.name}, {case.label}"
             if (teller := told.setdefault(counted, own)) != own:
                 counted = f"the same as {teller}"
-            console.print(Text(f"\n{case.label}: ", style="bold").append(counted, style="yellow"))
+            text = Text(f"\n{case.label}: ", style="bold").append(counted, style="yellow")
+            console.print(text, soft_wrap=not console.is_terminal)
             versions.append(Version(case.label, failed=counted))
             continue
         if len(operation.cases) > 1:

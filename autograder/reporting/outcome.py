@@ -285,7 +285,7 @@ def _safe_measure(measure: Measure) -> Measure | None:
         return None
     return measure.model_copy(
         update={
-            "name": clean_line(measure.name, 80),
+            "name": clean_line(measure.name, 160),
             "unit": clean_line(measure.unit, 16),
             "peer": clean_line(measure.peer, 80),
             "note": clean_line(measure.note, 300),
