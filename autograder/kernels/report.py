@@ -24,7 +24,7 @@ def read_report(raw: Mapping[str, Any], builds: Mapping[int, Build], names: Name
     """The report of one call, from the library's JSON."""
     launches = [_launch(launch, builds) for launch in raw["launches"]]
     found = [_diagnostic(entry, raw["launches"], builds, names) for entry in raw["diagnostics"]]
-    found = [_told(fields) for fields in _with_lost_updates(found)]
+    found = [_told(fields) for fields in _judged_together(found)]
     return {
         "launches": launches,
         "diagnostics": _merged(found),
@@ -126,17 +126,20 @@ def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _with_lost_updates(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _judged_together(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Marks the races of a line that several threads read and write the same place in, as by +=."""
 
     def key(fields: Mapping[str, Any]) -> tuple[str, str, int] | None:
         same = fields["kind"] == "race" and fields["line"] == fields["other_line"]
         return (fields["kernel"], fields["file"], fields["line"]) if same else None
 
+    # A copy that nobody waited for is made late, whatever stands between: that is told already.
+    late = {one["other_line"] for one in found if one["kind"] == "uninitialised" and one["text"]}
     stores = [one for one in found if _ACCESS[one["access"]] == "store"]
     written = {key(one) for one in stores if one["text"] == "write"} - {None}
     read = {key(one) for one in found if _ACCESS[one["access"]] == "load"}
-    return [{**one, "lost_update": key(one) in written & read} for one in found]
+    told = [{**one, "lost_update": key(one) in written & read} for one in found]
+    return [one | {"ahead": 0} if {one["line"], one["other_line"]} & late else one for one in told]
 
 
 def _outer_lines(
