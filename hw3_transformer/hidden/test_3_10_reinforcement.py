@@ -13,6 +13,7 @@ from reinforcement_cases import (
     Learner,
     advantages_by_definition,
     assert_rows,
+    assert_same_shapes,
     both_sides,
     clipped_gain,
     grpo_step,
@@ -253,7 +254,7 @@ def _steps(got, losses, before, after, about):
         name=f"the loss of each epoch, {about}",
         hint="old log-probabilities are those recorded while sampling, in every epoch",
     )  # fmt: skip
-    assert sorted(got["state"]) == sorted(after), "other parameters train than did before"
+    assert_same_shapes(got["state"], after)
     for name, expected in after.items():
         assert_close(
             got["state"][name] - before[name], expected - before[name], rtol=1e-3,

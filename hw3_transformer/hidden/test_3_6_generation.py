@@ -17,7 +17,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 from scipy import stats
 from tiny_model import Sizes, random_weights, reference_logits, tensors
 
-from autograder.testing import assert_close, assert_equal
+from autograder.testing import as_count, assert_close, assert_equal
 
 SIZES = Sizes(hidden_size=32, num_heads=4, num_kv_heads=2, intermediate_size=48)
 
@@ -231,7 +231,7 @@ def test_a_conversation_runs_only_what_is_new(student, rng):
         assert len(reply) == min(takes[turn], 6), f"turn {turn} gave {len(reply)} tokens"
         assert_greedy(weights, SIZES, history, reply, f"turn {turn} of a conversation")
         new = len(history) - cached
-        ran = got["positions"][turn]
+        ran = as_count(got["positions"][turn], "positions")
         assert new + len(reply) - 1 <= ran <= new + len(reply), (
             f"turn {turn} ran {ran} positions; {new} tokens were new, and {len(reply)} were said"
         )

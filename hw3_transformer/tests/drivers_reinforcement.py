@@ -245,10 +245,14 @@ def sampled_once(sizes: dict[str, Any], weights: Arrays, options: dict[str, Any]
 
 
 def toy(
-    sizes: dict[str, Any], weights: Arrays, prompts: np.ndarray, group_size: int, seed: int,
-    rate: float,
+    sizes: dict[str, Any], weights: Arrays, prompts: np.ndarray, following: list, group_size: int,
+    seed: int, rate: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """GRPO on counting, prompts (steps, batch, 2): the curve of rewards, the weights after."""
+    """GRPO on saying what follows, prompts (steps, batch, 2): all that every step did.
+
+    Weights and Adam's two moments before the first step and after each: (steps + 1, ...) by name;
+    the responses of each step: (steps, rows, 3).
+    """
     import torch
     from drivers_model import build_model
 
@@ -260,10 +264,28 @@ def toy(
     settings = GRPOSettings(group_size=group_size, max_new_tokens=3)
 
     def reward(prompt: Any, response: Any) -> float:
-        return sum(t == (prompt[1] + i + 1) % 8 for i, t in enumerate(response)) / 3
+        right, last = 0, prompt[1]
+        for token in response:
+            last = following[last]
+            right += token == last
+        return right / 3
 
-    curve = []
+    named = dict(model.named_parameters())
+    history: dict[str, Any] = {part: {n: [] for n in named} for part in ("w", "m", "v")}
+
+    def keep() -> None:
+        for name, weight in named.items():
+            state = optimizer.state.get(weight, {})
+            history["w"][name].append(weight.detach().numpy().copy())
+            for part, key in (("m", "exp_avg"), ("v", "exp_avg_sq")):
+                moment = state.get(key, torch.zeros_like(weight))
+                history[part][name].append(moment.detach().numpy().copy())
+
+    keep()
+    tokens = []
     for batch in prompts.tolist():
         made = grpo_step(model, optimizer, batch, reward, settings, generator)
-        curve.append(float(made.rewards.mean()))
-    return {"curve": curve, "weights": {n: p.detach().numpy() for n, p in model.named_parameters()}}
+        tokens.append(made.rollout.tokens)
+        keep()
+    stacked = {part: {n: np.stack(a) for n, a in by.items()} for part, by in history.items()}
+    return {"tokens": np.array(tokens), **stacked}

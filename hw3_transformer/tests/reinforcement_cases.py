@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 TINY = Sizes(
     vocab_size=11, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=24
 )
-# The toy task: after [9, d], a response of three tokens is to count on from d, modulo 8.
+# The toy task: after [9, d], a response of three tokens says what follows d, thrice, in a table.
 TOY = Sizes(
     vocab_size=10, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=96,
     max_positions=64,
@@ -94,6 +94,12 @@ def rollout_log_probs(
     return torch.where(torch.tensor(mask), chosen, 0.0)
 
 
+def assert_same_shapes(state: dict[str, Any], like: Mapping[str, np.ndarray]) -> None:
+    """A worker's arrays are those that train: only then are they computed with."""
+    shapes, wanted = ({n: np.shape(a) for n, a in s.items()} for s in (state, like))
+    assert shapes == wanted, f"what trains has shapes {shapes}, expected {wanted}"
+
+
 def assert_rows(got: dict[str, Any], prompts: Rows, group_size: int) -> None:
     """ids are prompts with their responses, group by group; mask says where the response is."""
     asked = [prompt for prompt in prompts for _ in range(group_size)]
@@ -102,6 +108,8 @@ def assert_rows(got: dict[str, Any], prompts: Rows, group_size: int) -> None:
         f"{len(tokens)} responses to {len(prompts)} prompts in groups of {group_size}"
     )
     assert all(tokens), "a response without a token: the stop token belongs to it"
+    # No test asks for more than 16; what the tests compute from them grows with the square.
+    assert max(map(len, tokens)) <= 64, "a response is longer than was asked for"
     longest = max(len(p) + len(r) for p, r in zip(asked, tokens, strict=True))
     shapes = {name: np.shape(got[name]) for name in ("ids", "mask", "log_probs")}
     assert set(shapes.values()) == {(len(asked), longest)}, (
@@ -280,40 +288,3 @@ def pair_case(
         wrong += [np.outer(s.sum(1), s.sum(0)).ravel() for s in square]
         if all(detection(right[i % 2], w, draws) > 0.999 for i, w in enumerate(wrong)):
             return weights, prompts, right
-
-
-def toy_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A start for the toy task: norms of ones, small weights, smaller where they write into x."""
-    made = random_weights(rng, TOY, 0.05)
-    for name, array in made.items():
-        if array.ndim == 1:
-            array[:] = 1.0
-        elif name.endswith(("output.weight", "down.weight")):
-            array *= (2 * TOY.num_layers) ** -0.5
-    return made
-
-
-def toy_prompts(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-    """(steps, batch, 2)."""
-    digits = rng.integers(0, 8, (steps, batch))
-    return np.stack([np.full_like(digits, 9), digits], axis=-1)
-
-
-def toy_reward(weights: Weights) -> float:
-    """The expected reward of the policy with these weights, exactly: a sum over all responses."""
-    first, second = np.divmod(np.arange(100), 10)
-    ids = np.stack([
-        np.stack([np.full(100, 9), np.full(100, digit), first, second], axis=1)
-        for digit in range(8)
-    ])  # fmt: skip
-    with torch.no_grad():
-        logits = reference_logits(tensors(weights), TOY, torch.tensor(ids.reshape(-1, 4)))
-        p = logits.softmax(-1).numpy().reshape(8, 100, 4, 10)[:, :, 1:]
-    total = 0.0
-    for digit in range(8):
-        wanted = [(digit + i + 1) % 8 for i in range(3)]
-        one, two, three = (p[digit, :, i] for i in range(3))
-        begun = one[np.arange(100), first] * two[np.arange(100), second]  # (pair,)
-        right = (first == wanted[0]) + 0.0 + (second == wanted[1]) + three[:, wanted[2]]
-        total += float((begun * right).sum()) / 3
-    return total / 8

@@ -12,6 +12,7 @@ from reinforcement_cases import (
     Learner,
     advantages_by_definition,
     assert_rows,
+    assert_same_shapes,
     both_sides,
     clipped_gain,
     grpo_step,
@@ -19,13 +20,27 @@ from reinforcement_cases import (
     rollout_log_probs,
     row_means,
     row_weights,
-    toy_prompts,
-    toy_reward,
-    toy_weights,
 )
 from tiny_model import random_weights, tensors
+from toy_cases import (
+    SETTINGS,
+    check_step,
+    histories,
+    rewards_of,
+    toy_prompts,
+    toy_reward,
+    toy_table,
+    toy_weights,
+)
 
-from autograder.testing import Hint, Measure, assert_close, assert_equal, reported_by_worker
+from autograder.testing import (
+    Hint,
+    Measure,
+    as_count,
+    assert_close,
+    assert_equal,
+    reported_by_worker,
+)
 
 
 @number("3.10")
@@ -237,21 +252,28 @@ def test_the_prompt_is_prefilled_once_a_group(student, rng):
     prompts, group, new = random_rows(rng, [20, 20, 20], TINY.vocab_size), 8, 5
     call = {"seed": 1, "prompts": prompts, "group_size": group, "max_new_tokens": new}
     calls = policy.call("sample", **call)["calls"]
-    ran = sum(c["rows"] * c["time"] for c in calls)
+    ran = _positions(calls)
     full = 60 + 24 * (new - 1)
     student.measure(Measure(
         name="positions run for 24 responses", value=ran, unit="", full=full,
         source="worker-reported",
     ))  # fmt: skip
-    assert ran <= full, (
-        f"{ran} positions ran through the model; {full} are enough: the 3 prompts of 20 tokens "
+    assert ran == full, (
+        f"{ran} positions ran through the model; {full} are needed: the 3 prompts of 20 tokens "
         f"once, then {new - 1} tokens of 24 rows (nothing follows the last). Prefill the prompts, "
         "then repeat the cache for the group"
     )
     assert not any(c["training"] for c in calls), "sampling runs in eval mode"
     ended = policy.call("sample", **call, stop_ids=list(range(TINY.vocab_size)))["calls"]
-    ran = sum(c["rows"] * c["time"] for c in ended)
-    assert ran <= 60, f"{ran} positions ran where every response ended with its first token"
+    ran = _positions(ended)
+    assert ran == 60, (
+        f"{ran} positions ran where every response ended with its first token: 60 are in the prompts"
+    )
+
+
+def _positions(calls):
+    """How many positions the calls ran, from whole numbers only."""
+    return sum(as_count(c["rows"], "rows") * as_count(c["time"], "columns") for c in calls)
 
 
 @number("3.10")
@@ -277,6 +299,7 @@ def test_a_step_of_grpo_is_that_of_the_formula(student, rng):
     losses, norms = grpo_step(learner, got["ids"], got["mask"], rewards, 0.5, settings)
     assert norms[0] > 0.05, "the case clips nothing"
     assert_close(np.array(got["losses"]), np.array(losses), rtol=1e-4, atol=1e-6, name="the loss")
+    assert_same_shapes(got["state"], before)
     for name, after in learner.state().items():
         assert_close(
             got["state"][name] - before[name], after - before[name], rtol=1e-3, atol=1e-7,
@@ -287,20 +310,35 @@ def test_a_step_of_grpo_is_that_of_the_formula(student, rng):
 @number("3.10")
 @weight(1)
 def test_a_task_is_learned_from_rewards_alone(student, rng):
-    """After [9, d], count on from d: the policy's exact expected reward after 150 steps."""
-    weights = toy_weights(rng)
-    before = toy_reward(weights)
+    """After [9, d], say what follows d: the policy's exact expected reward after 150 steps."""
+    weights, following, rate = toy_weights(rng), toy_table(rng), 3e-3
+    prompts = toy_prompts(rng, 150, 8)
     got = student.run(
-        drivers.toy, sizes=TOY.fields(), weights=weights, prompts=toy_prompts(rng, 150, 8),
-        group_size=16, seed=int(rng.integers(2**31)), rate=3e-3, timeout=25,
+        drivers.toy, sizes=TOY.fields(), weights=weights, prompts=prompts, following=following,
+        group_size=SETTINGS["group_size"], seed=int(rng.integers(2**31)), rate=rate, timeout=25,
     )  # fmt: skip
+    histories(got, weights, prompts)
+    curve = [rewards_of(prompts[k], got["tokens"][k], following).mean() for k in range(150)]
     # Computed here from the weights that came back: a sum over all responses, nothing sampled.
-    after = toy_reward(got["weights"])
+    expected = {
+        k: toy_reward({n: a[k] for n, a in got["w"].items()}, following)
+        for k in (150, *rng.permutation(60)[:12].tolist())
+    }
+    after, before = expected.pop(150).mean(), toy_reward(weights, following).mean()
     student.measure(
         Measure(name="expected reward after 150 steps of GRPO", value=after, unit="", full=0.85)
     )
-    curve = ", ".join(f"{r:.2f}" for r in got["curve"][9::10])
+    shown = ", ".join(f"{r:.2f}" for r in curve[9::10])
     assert after >= 0.85, (
         f"the policy's expected reward is {after:.3f}, {before:.3f} before training; 0.85 is asked "
-        f"and 0.99 is usual. The mean reward of every tenth step: {curve}"
+        f"and 0.99 is usual. The mean reward of every tenth step: {shown}"
     )
+    # Twelve early steps of 128 responses each; a reward's deviation is 0.5 at most, so that of the
+    # mean is 0.013: 0.08 is reached by chance with a probability of 1e-9.
+    luck = np.mean([curve[k] - by[prompts[k][:, 1]].mean() for k, by in expected.items()])
+    assert abs(luck) <= 0.08, (
+        f"the responses of twelve early steps got {luck:.3f} more than the policy gets on average: "
+        "they were not sampled from it"
+    )
+    for step in rng.permutation(150)[:4].tolist():
+        check_step(got, step, prompts, following, rate)

@@ -21,6 +21,7 @@ from tiny_model import Sizes, random_weights, reference_logits, tensors
 from autograder.testing import (
     Hint,
     Measure,
+    as_count,
     assert_close,
     assert_equal,
     race,
@@ -239,7 +240,7 @@ def test_each_position_is_run_once(student, rng):
         # The last token of a row is asked for, but nothing is asked after it. A stop token is not
         # in the answer, so its row ran once for each token that is.
         steps = sum(min(len(row), 19) for row in got["tokens"])
-        ran = sum(c["rows"] * c["time"] for c in calls[1:])
+        ran = sum(as_count(c["rows"], "rows") * as_count(c["time"], "columns") for c in calls[1:])
         student.measure(
             Measure(name="positions run after the prompts", value=ran, unit="", full=steps)
         )
