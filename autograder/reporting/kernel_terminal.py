@@ -12,7 +12,7 @@ from rich.text import Text
 
 from autograder.reporting.kernel_panel import Finding, KernelTable, Panel
 from autograder.reporting.kernel_pictures import ladder_cell
-from autograder.reporting.terminal import make_console
+from autograder.reporting.terminal import make_console, print_indented
 
 
 def print_panel(panel: Panel, console: Console | None = None) -> None:
@@ -95,4 +95,4 @@ def _print_finding(finding: Finding, console: Console) -> None:
     if finding.called:
         body.append(f"\n{finding.called}")
     body.append(f"\ntry: {finding.hint}", style="cyan")
-    console.print(Padding(body, (0, 0, 0, 2)))
+    print_indented(body, console)

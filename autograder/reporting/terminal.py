@@ -65,7 +65,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console = console or make_console()
     for problem in report.broken:
         console.print(Text("does not compile:", style="bold red"))
-        _print_indented(Text(problem), console)
+        print_indented(Text(problem), console)
     console.print(_table(report))
     for note in report.notes:
         console.print(Text(f"note: {note}"), soft_wrap=not console.is_terminal)
@@ -208,9 +208,9 @@ def _print_losses(report: Report, console: Console) -> None:
             _state(test.state).append(" (hidden test)" if test.hidden else "", style="dim"),
             soft_wrap=not console.is_terminal,
         )
-        _print_indented(_details(test, report.name), console)
+        print_indented(_details(test, report.name), console)
         if same := [other for other in lost if other.same_as == test.test]:
-            _print_indented(Text(the_same_in(same)), console)
+            print_indented(Text(the_same_in(same)), console)
     if left := detailed[MAX_DETAILED:]:
         names = ", ".join(f"{test.function} ({test.number})" for test in left)
         text = Text(f"\nand {len(left)} more: see the HTML report for {names}")
@@ -228,16 +228,16 @@ def _print_warnings(report: Report, console: Console) -> None:
         first = tests[0]
         console.print(Text(f"{first.number} ", style="bold").append("warning, which costs no points",
                            style="yellow"))  # fmt: skip
-        _print_indented(Text(text), console)
-        _print_indented(Text(f"in {first.function}", style="dim"), console)
+        print_indented(Text(text), console)
+        print_indented(Text(f"in {first.function}", style="dim"), console)
         if len(tests) > 1:
-            _print_indented(Text(the_same_in(tests[1:]), style="dim"), console)
+            print_indented(Text(the_same_in(tests[1:]), style="dim"), console)
         console.print()
     if len(found) > MAX_WARNED:
         console.print(Text(f"and {len(found) - MAX_WARNED} more warnings: see the HTML report\n"))
 
 
-def _print_indented(text: Text, console: Console) -> None:
+def print_indented(text: Text, console: Console) -> None:
     """Two columns in, each line wrapped to where it begins.
 
     Into a pipe prose is wrapped at PROSE columns; source and commands stay whole, to be copied.

@@ -16,7 +16,7 @@ import reporting_samples as samples
 
 from autograder.reporting.html import render_html
 from autograder.reporting.outcome import build_report
-from autograder.reporting.terminal import Progress, _print_indented, final_line, print_report
+from autograder.reporting.terminal import Progress, final_line, print_indented, print_report
 from autograder.testing.records import TestRecord
 
 
@@ -218,7 +218,7 @@ def test_prose_is_wrapped_to_where_its_line_began_and_source_stays_whole() -> No
     command = f"make test HW=hw1_autodiff K=test_{'a_' * 60}b"
     for width, wide in (({}, 100), ({"force_terminal": True, "color_system": None}, 80)):
         out = console(**width)
-        _print_indented(Text("\n".join([prose, source, command])), out)
+        print_indented(Text("\n".join([prose, source, command])), out)
         lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
         wrapped = [line for line in lines if "thread" in line or "wrote" in line]
         assert len(wrapped) > 2
