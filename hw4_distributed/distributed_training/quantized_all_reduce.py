@@ -14,7 +14,9 @@ from distributed_training.partition import chunk_bounds
 GROUP = 256
 
 
-def quantize(values: Tensor, generator: torch.Generator, group: int = GROUP) -> tuple[Tensor, Tensor]:
+def quantize(
+    values: Tensor, generator: torch.Generator, group: int = GROUP
+) -> tuple[Tensor, Tensor]:
     """int8 numbers and a float32 scale for each `group` of elements, rounded at random.
 
     values: one-dimensional, finite. The scale of a group is its largest magnitude over 127, and

@@ -36,7 +36,9 @@ def test_ties_go_the_same_way_on_every_rank(student, rng):
     large = np.repeat(np.float32([3.0, -4.0, 4.0]), 5000)
     places = student.run(drivers.largest_places, values=[large, large], counts=[6000, 12_000])
     for got, count in zip(places, (6000, 12_000), strict=True):
-        assert_equal(got, largest_of(large, count).astype(np.int32), name=f"{count} of 15000 places")
+        assert_equal(
+            got, largest_of(large, count).astype(np.int32), name=f"{count} of 15000 places"
+        )
 
 
 @number("4.7")

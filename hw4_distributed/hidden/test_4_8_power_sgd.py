@@ -139,5 +139,7 @@ def gradients_in_float64(seed: int, batches: list[dict]) -> list[np.ndarray]:
 
     module = build_module("wide", seed, "float32").double()
     for batch in batches:
-        (loss_of(module(torch.tensor(batch["x"])), torch.tensor(batch["y"])) / len(batches)).backward()
+        (
+            loss_of(module(torch.tensor(batch["x"])), torch.tensor(batch["y"])) / len(batches)
+        ).backward()
     return [p.grad.numpy() for p in module.parameters()]

@@ -61,7 +61,9 @@ class PowerOracle:
         found = []
         for place, shape in enumerate(shapes):
             own = [g[starts[place] : starts[place + 1]].astype(np.float64) for g in gradients]
-            found.append(self._one(place, shape, own) if is_thin(shape, self.rank) else np.mean(own, 0))
+            found.append(
+                self._one(place, shape, own) if is_thin(shape, self.rank) else np.mean(own, 0)
+            )
         return np.concatenate(found)
 
     def _one(self, place: int, shape: tuple[int, ...], own: list[np.ndarray]) -> np.ndarray:
@@ -88,7 +90,9 @@ def is_thin(shape: tuple[int, ...], rank: int) -> bool:
 def each_of(steps: list[list[list[np.ndarray]]]) -> list[dict[str, Any]]:
     """Arguments by rank of `reduce_steps`, from gradients by step, bucket and rank."""
     size = len(steps[0][0])
-    return [{"steps": [[bucket[rank] for bucket in step] for step in steps]} for rank in range(size)]
+    return [
+        {"steps": [[bucket[rank] for bucket in step] for step in steps]} for rank in range(size)
+    ]
 
 
 def whole_numbers(
@@ -128,7 +132,9 @@ def check_each_piece(
                      name=f"{name}: bytes from (row) to (column) in call {place}")  # fmt: skip
 
 
-def network_problem(rng: np.random.Generator, size: int, sizes: tuple[int, int, int]) -> dict[str, Any]:
+def network_problem(
+    rng: np.random.Generator, size: int, sizes: tuple[int, int, int]
+) -> dict[str, Any]:
     """Rows and targets by rank and first weights: a network (inputs, hidden, outputs) to fit.
 
     Targets are another network's. Every rank sees rows from a place of its own, as shards of real
@@ -170,7 +176,10 @@ def train_here(
     for step in range(steps):
         if every and step % every == 0:
             losses.append(loss_of(problem, [w.numpy() for w in weights]))
-        flat = [torch.cat([g.reshape(-1) for g in local_gradients(weights, *own)]).numpy() for own in rows]
+        flat = [
+            torch.cat([g.reshape(-1) for g in local_gradients(weights, *own)]).numpy()
+            for own in rows
+        ]
         mean = torch.tensor(reduce(flat, shapes)).split([w.numel() for w in weights])
         for weight, part in zip(weights, mean, strict=True):
             weight -= rate * part.view(weight.shape)

@@ -26,6 +26,7 @@ def make_reducer(kind: str, options: dict[str, Any]) -> Any:
 def make_bucket(index: int, shapes: list[tuple[int, ...]], dtype: str) -> Any:
     """An empty bucket of parameters of these shapes."""
     import torch
+
     from distributed_training.data_parallel import Bucket
 
     sizes = [int(np.prod(shape)) for shape in shapes]
@@ -62,6 +63,7 @@ def reduce_steps(
     errors) at the end, by bucket, flat, in the order of places.
     """
     import torch
+
     from distributed_training.communicator import connect
 
     ranks = connect()
@@ -105,6 +107,7 @@ def _left(state: dict[str, Any], count: int) -> list[Any]:
 def largest_places(values: list[np.ndarray], counts: list[int]) -> list[np.ndarray]:
     """`largest` of each."""
     import torch
+
     from distributed_training.top_k import largest
 
     got = [largest(torch.tensor(v), count) for v, count in zip(values, counts, strict=True)]
@@ -114,6 +117,7 @@ def largest_places(values: list[np.ndarray], counts: list[int]) -> list[np.ndarr
 def orthonormal_columns(matrices: list[np.ndarray]) -> list[np.ndarray]:
     """`orthonormalize` of each; the input must stay as it was."""
     import torch
+
     from distributed_training.power_sgd import orthonormalize
 
     found = []
@@ -147,6 +151,7 @@ def train_network(
 ) -> list[np.ndarray]:  # fmt: skip
     """The weights after plain gradient descent on this rank's rows, all in one bucket."""
     import torch
+
     from distributed_training.communicator import connect
 
     ranks = connect()
@@ -172,9 +177,10 @@ def step_data_parallel(
     this task does not hang on that one.
     """
     import torch
+    from drivers_models import build_module, loss_of
+
     from distributed_training.communicator import connect
     from distributed_training.data_parallel import DataParallel
-    from drivers_models import build_module, loss_of
 
     ranks = connect()
     module = build_module("wide", seed, "float32")
@@ -227,6 +233,7 @@ def quantized(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(numbers, what they stand for, scales) of `repeats` calls with one generator."""
     import torch
+
     from distributed_training.quantized_all_reduce import dequantize, quantize
 
     generator = torch.Generator().manual_seed(seed)
@@ -244,9 +251,10 @@ def quantized(
 def int8_reduced(cases: list[dict[str, Any]], seed: int) -> list[Any]:
     """`int8_all_reduce` of each case (tensor, dtype, layout, average), a barrier after each."""
     import torch
+    from drivers_collectives import make_tensor, pack
+
     from distributed_training.communicator import connect
     from distributed_training.quantized_all_reduce import int8_all_reduce
-    from drivers_collectives import make_tensor, pack
 
     ranks = connect()
     generator = torch.Generator().manual_seed(seed + ranks.rank)
@@ -268,6 +276,7 @@ def local_steps(
     barrier after each step cuts the traffic.
     """
     import torch
+
     from distributed_training.communicator import connect
     from distributed_training.local_sgd import LocalSGD
 

@@ -65,7 +65,12 @@ def test_what_is_not_sent_is_sent_later(student, rng):
     """Six steps on two buckets, whole numbers: each result exact, and applied + left = the sum."""
     shapes = [[(25, 4), (11,)], [(60,)]]
     sizes = [111, 60]
-    for size, fraction, feedback in ((1, 0.2, True), (2, 0.05, True), (4, 0.1, True), (2, 0.1, False)):
+    for size, fraction, feedback in (
+        (1, 0.2, True),
+        (2, 0.05, True),
+        (4, 0.1, True),
+        (2, 0.1, False),
+    ):
         steps = whole_numbers(rng, size, sizes, 6)
         options = {"fraction": fraction, "error_feedback": feedback}
         group = student.group(size, drivers.reduce_steps, each=each_of(steps), kind="top k",
@@ -93,7 +98,12 @@ def test_what_is_not_sent_is_sent_later(student, rng):
 @weight(0.75)
 def test_only_places_and_values_travel(student, rng):
     """Eight bytes an element sent, round the ring: 25 times fewer than dense at 1% on 4 ranks."""
-    for size, count, fraction in ((2, 30_000, 0.01), (3, 60, 0.07), (4, 30_000, 0.01), (4, 20, 0.001)):
+    for size, count, fraction in (
+        (2, 30_000, 0.01),
+        (3, 60, 0.07),
+        (4, 30_000, 0.01),
+        (4, 20, 0.001),
+    ):
         steps = [[[rng.standard_normal(count).astype(np.float32) for _ in range(size)]]] * 2
         group = student.group(
             size, drivers.reduce_steps, each=each_of(steps), kind="top k",
@@ -105,7 +115,9 @@ def test_only_places_and_values_travel(student, rng):
         same_on_all(group.results, f"{size} ranks")
         if count == 30_000:
             ratio = 2 * sum(all_reduce_bytes(count, size, 4)) / group.sent.sum()
-            assert ratio >= 25, f"{ratio:.1f}x fewer bytes than the dense mean, at least 25x are asked"
+            assert ratio >= 25, (
+                f"{ratio:.1f}x fewer bytes than the dense mean, at least 25x are asked"
+            )
             student.measure(Measure(name=f"fewer bytes at 1% on {size} ranks", value=float(ratio)))
 
 
@@ -130,7 +142,9 @@ def test_feedback_trains_almost_like_dense(student, rng):
     sent = around([steps * 8 * kept(count, 0.01) * (size - 1)] * size)
     assert_equal(group.sent, sent, name="bytes of the training")
     closed = (without - losses[0]) / (without - full)
-    student.measure(Measure(name="gap to dense closed by feedback, top 1%", value=100 * closed, unit="%"))
+    student.measure(
+        Measure(name="gap to dense closed by feedback, top 1%", value=100 * closed, unit="%")
+    )
     assert closed >= 0.6, (
         f"loss {losses[0]:.3f}: dense {full:.3f}, top-k without feedback {without:.3f}; {closed:.0%} of "
         "the gap is closed, at least 60% are asked"

@@ -43,7 +43,9 @@ def test_orthonormal_columns_of_any_scale(student, rng):
         exact, r = np.linalg.qr(matrix.astype(np.float64))
         exact = exact * np.sign(np.diag(r))
         # Columns 1e-3 apart: float32's 6e-8 of their length is 6e-5 of what is left, a few times.
-        assert_close(p, exact, rtol=0, atol=2e-3 if matrix is matrices[-1] else 2e-4, name=f"P of {name}")
+        assert_close(
+            p, exact, rtol=0, atol=2e-3 if matrix is matrices[-1] else 2e-4, name=f"P of {name}"
+        )
 
 
 @number("4.8")
@@ -94,7 +96,9 @@ def test_two_all_reduces_of_thin_factors(student, rng):
         if len(shapes) == 1:
             count = len(steps[0][0][0])
             ratio = float(sum(all_reduce_bytes(count, size, 4)) / group.sent.sum())
-            assert ratio >= 20, f"{ratio:.1f}x fewer bytes than the dense mean; at least 20x are asked"
+            assert ratio >= 20, (
+                f"{ratio:.1f}x fewer bytes than the dense mean; at least 20x are asked"
+            )
             what = "768 × 256" if size == 2 else "a block of width 256"
             student.measure(Measure(name=f"fewer bytes at rank 4, {what}", value=ratio))
 
@@ -108,7 +112,10 @@ def test_what_a_step_leaves_out_is_not_lost(student, rng):
     """
     shapes = [[(14, 10), (6,), (14, 10)]]
     for size, rank, rounds in ((1, 2, 5), (2, 1, 6), (4, 3, 5)):
-        steps = [[[rng.standard_normal(286).astype(np.float32) for _ in range(size)]] for _ in range(rounds)]
+        steps = [
+            [[rng.standard_normal(286).astype(np.float32) for _ in range(size)]]
+            for _ in range(rounds)
+        ]
         group = student.group(
             size, drivers.reduce_steps, each=each_of(steps), kind="power", options={"rank": rank},
             shapes=shapes,
@@ -117,7 +124,9 @@ def test_what_a_step_leaves_out_is_not_lost(student, rng):
         applied = [split(s[0], shapes[0]) for s in same_on_all(group.results, name)]
         for place in (0, 2):
             errors = [np.asarray(r["left"][0][str(place)], np.float64) for r in group.results]
-            total = np.sum([np.mean([split(g, shapes[0])[place] for g in s[0]], 0) for s in steps], 0)
+            total = np.sum(
+                [np.mean([split(g, shapes[0])[place] for g in s[0]], 0) for s in steps], 0
+            )
             done = np.sum([np.asarray(s[place], np.float64) for s in applied], 0)
             # About 10 roundings a step of numbers below 16.
             assert_close(done + np.mean(errors, 0), total, rtol=0, atol=1e-4,
@@ -128,7 +137,9 @@ def test_what_a_step_leaves_out_is_not_lost(student, rng):
             for values in np.linalg.svd(last)[1][rank:]:
                 assert values < 1e-4, f"{name}: the result has more than {rank} singular values"
             overlap = np.abs(last.T @ np.mean(errors, 0)).max()
-            assert overlap < 1e-3, f"{name}: what is left still has a part in P's columns: {overlap:.2g}"
+            assert overlap < 1e-3, (
+                f"{name}: what is left still has a part in P's columns: {overlap:.2g}"
+            )
         check_vectors(applied, steps, shapes[0], 1, name)
 
 
@@ -153,7 +164,9 @@ def test_feedback_trains_almost_like_dense(student, rng):
     both = np.array([all_reduce_bytes(n, size, 4) for n in (32 + 6 + 32 + 6, 24 + 32)]).sum(0)
     assert_equal(group.sent, around((both * steps).tolist()), name="bytes of the training")
     closed = (without - losses[0]) / (without - full)
-    student.measure(Measure(name="gap to dense closed by feedback, rank 1", value=100 * closed, unit="%"))
+    student.measure(
+        Measure(name="gap to dense closed by feedback, rank 1", value=100 * closed, unit="%")
+    )
     assert closed >= 0.6, (
         f"loss {losses[0]:.3f}: dense {full:.3f}, rank 1 without feedback {without:.3f}; {closed:.0%} of "
         "the gap is closed, at least 60% are asked"

@@ -52,7 +52,7 @@ def test_rounding_is_right_on_average(student, rng):
     The error of a rounding lies in an interval of one step and has mean 0, so the mean of n is off by
     t steps or more with a probability of at most 2·exp(−2·n·t²). For each of 512 values with n = 400,
     t = 0.165: at most 1024 · exp(−21.78) = 3.6e-7 in all. For all of them together, n = 204,800 and
-    t = 0.0062: 2 · exp(−15.74) = 2.9e-7. A right answer fails by chance less than once in a million
+    t = 0.0062: 2 · exp(−15.74) = 2.9e-7; their squares, the same. A right answer fails by chance less than once in a million
     runs.
     """
     values = rng.uniform(-1, 1, 512).astype(np.float32)

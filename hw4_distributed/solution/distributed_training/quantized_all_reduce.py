@@ -14,7 +14,9 @@ from distributed_training.partition import chunk_bounds
 GROUP = 256
 
 
-def quantize(values: Tensor, generator: torch.Generator, group: int = GROUP) -> tuple[Tensor, Tensor]:
+def quantize(
+    values: Tensor, generator: torch.Generator, group: int = GROUP
+) -> tuple[Tensor, Tensor]:
     """int8 numbers and a float32 scale for each `group` of elements, rounded at random.
 
     values: one-dimensional, finite. The scale of a group is its largest magnitude over 127, and
@@ -61,7 +63,9 @@ def int8_all_reduce(
     bounds = chunk_bounds(len(flat), ranks.size)
     others = [rank for rank in range(ranks.size) if rank != ranks.rank]
     mine = bounds[ranks.rank]
-    parts = {rank: quantize(flat[start:stop], generator) for rank, (start, stop) in enumerate(bounds)}
+    parts = {
+        rank: quantize(flat[start:stop], generator) for rank, (start, stop) in enumerate(bounds)
+    }
     received = _exchange(ranks, {r: parts[r] for r in others}, {r: mine for r in others})
     received[ranks.rank] = parts[ranks.rank]
     total = torch.zeros(mine[1] - mine[0], device=flat.device)
