@@ -21,7 +21,9 @@ def _pass_on(ranks: Communicator, tensors: list[Tensor]) -> list[Tensor]:
     return received
 
 
-def _allowed(queries: int, keys: int, rank: int, source: int, device: torch.device) -> Tensor | None:
+def _allowed(
+    queries: int, keys: int, rank: int, source: int, device: torch.device
+) -> Tensor | None:
     """Given: what queries of chunk `rank` may see of chunk `source`; None for all of it.
 
     Chunks are equally long and in the order of ranks, so an earlier chunk may be seen whole, the

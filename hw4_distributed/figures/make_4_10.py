@@ -57,7 +57,9 @@ def experts(axes: Any, left: float, top: float) -> None:
     """Rows from each rank's tokens to each rank's experts, by a random router."""
     torch.manual_seed(4)
     tokens, router = torch.randn(SIZE, TOKENS, 16), torch.randn(EXPERTS, 16)
-    heading(axes, left, top - 0.3, f"{TOKENS} tokens a rank, top {TOP_K} of {EXPERTS} experts: rows")
+    heading(
+        axes, left, top - 0.3, f"{TOKENS} tokens a rank, top {TOP_K} of {EXPERTS} experts: rows"
+    )
     moved = 0
     for rank in range(SIZE):
         chosen, _ = route(tokens[rank] @ router.T, TOP_K)

@@ -86,9 +86,7 @@ def test_layers_in_a_row_and_an_empty_balance_loss(student, rng):
     """Three passes with no barrier between, a rank late; the loss of no tokens is 0."""
     case = mixture_case(rng, [3, 5, 2], 7, 2)
     each = [{"case": mixture_args(case, rank)} for rank in range(3)]
-    group = student.group(
-        3, drivers.mixture_without_a_graph, each=each, steps=3, slow={0: 0.01}
-    )
+    group = student.group(3, drivers.mixture_without_a_graph, each=each, steps=3, slow={0: 0.01})
     x = case
     for step in range(3):
         y = mixture_oracle(x)["output"]

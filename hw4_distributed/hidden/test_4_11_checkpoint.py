@@ -33,7 +33,9 @@ def test_a_step_saved_again_and_one_that_is_kept_alone(student, rng):
     """keep=1, the same step with other values, other ranks, or the same values: never a mix."""
     states = [random_state(rng) for _ in range(3)]
     plan = [(4, 0, 2), (4, 1, 2), (4, 1, 2), (4, 2, 3), (6, 0, 1)]
-    saves = [save_of(states[i], step, size, 1, f"save {n}") for n, (step, i, size) in enumerate(plan)]
+    saves = [
+        save_of(states[i], step, size, 1, f"save {n}") for n, (step, i, size) in enumerate(plan)
+    ]
     logs = student.run(drivers.save_in_one, files={}, saves=saves)
     files: dict[str, bytes] = {}
     known: dict[int, list] = {}
@@ -42,7 +44,9 @@ def test_a_step_saved_again_and_one_that_is_kept_alone(student, rng):
         known.setdefault(step, []).append((states[i], save["extra"]))
         during, after = crashes_of(Disk.holding(files), log, rng)
         allowed = before | {step} if before else None
-        check_crashes(student, drivers.load_after_crashes, during, known, allowed, f"saving step {step}")
+        check_crashes(
+            student, drivers.load_after_crashes, during, known, allowed, f"saving step {step}"
+        )
         now = {step: known[step][-1:]}
         check_crashes(student, drivers.load_after_crashes, [run_log(files, log)], now, {step},
                       f"step {step} saved")  # fmt: skip
@@ -80,7 +84,9 @@ def test_ranks_save_at_once_and_any_of_them_crashes(student, rng):
         )
         refused = student.group(size, drivers.save_on_ranks, each=each, keep=0, **common)
         for result in refused.results:
-            assert result == {"log": [], "error": "ValueError"}, f"keep=0: {result['error'] or 'saved'}"
+            assert result == {"log": [], "error": "ValueError"}, (
+                f"keep=0: {result['error'] or 'saved'}"
+            )
 
 
 @number("4.11")
@@ -103,7 +109,9 @@ def test_training_goes_on_bit_for_bit_on_other_ranks(student, rng):
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.99 * square + 0.01 * gradient * gradient
             weights = weights - 0.05 * mean / (square.sqrt() + 1e-8)
-        group = student.group(size, drivers.train, files=arrays(files), start=start, steps=14, stop=stop)
+        group = student.group(
+            size, drivers.train, files=arrays(files), start=start, steps=14, stop=stop
+        )
         for rank, result in enumerate(group.results):
             assert result["anew"] is (done == 0), f"{size} ranks at step {done}: started anew"
             assert_equal(result["weights"], weights.numpy(), name=f"weights of rank {rank} of {size} at "
@@ -124,7 +132,9 @@ def test_what_is_kept_read_and_reported(student, rng):
     rubbish = {"step-000000000003.part-0-of-2-00": b"x", "step-000000000001.manifest.partial": b"{",
                "notes.txt": b"mine"}  # fmt: skip
     files = dict(rubbish)
-    for wanted, log in zip(kept, student.run(drivers.save_in_one, files=arrays(files), saves=saves), strict=True):
+    for wanted, log in zip(
+        kept, student.run(drivers.save_in_one, files=arrays(files), saves=saves), strict=True
+    ):
         files = run_log(files, log)
         assert _manifests(files) == wanted, f"kept {_manifests(files)}, expected {wanted}"
         parts = len([n for n in files if ".part-" in n])
@@ -142,4 +152,6 @@ def test_what_is_kept_read_and_reported(student, rng):
     for rank, (broken, empty, none) in enumerate(group.results):
         assert broken.get("error") == "CheckpointError", f"rank {rank}: nothing is whole: {broken}"
         assert first in broken["message"], f"rank {rank} does not name {first}: {broken['message']}"
-        assert empty == none == {"none": True}, f"rank {rank}: there is no checkpoint: {empty}, {none}"
+        assert empty == none == {"none": True}, (
+            f"rank {rank}: there is no checkpoint: {empty}, {none}"
+        )

@@ -60,8 +60,9 @@ def _array(data: bytes) -> np.ndarray:
 
 
 def _shards(given: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    from distributed_training.shards import Shard
     from drivers_collectives import make_tensor
+
+    from distributed_training.shards import Shard
 
     return {
         name: Shard(tuple(s["shape"]), s["start"], make_tensor(s["values"], s["dtype"]))
@@ -181,6 +182,7 @@ def load_on_ranks(disks: list[dict[str, np.ndarray]]) -> list[Any]:
 def _gather(ranks: Any, values: Any, count: int) -> Any:
     """The whole of a divided one-dimensional tensor, on every rank, by plain sends."""
     import torch
+
     from distributed_training.partition import chunk_bounds
 
     whole = torch.empty(count, dtype=values.dtype)
@@ -208,6 +210,7 @@ def train(
     whole weights, and whether it began anew.
     """
     import torch
+
     from distributed_training.checkpoint import load_newest, save_sharded
     from distributed_training.communicator import connect
     from distributed_training.partition import chunk_bounds
@@ -220,7 +223,10 @@ def train(
     first, last = chunk_bounds(count, ranks.size)[ranks.rank]
     generator = torch.Generator().manual_seed(int(start["seed"]))
     if loaded is None:
-        step, mine = 0, {k: torch.tensor(start[k][first:last]) for k in ("weights", "mean", "square")}
+        step, mine = (
+            0,
+            {k: torch.tensor(start[k][first:last]) for k in ("weights", "mean", "square")},
+        )
     else:
         step = loaded[0]
         mine = {k: loaded[1][k].values for k in ("weights", "mean", "square")}

@@ -61,6 +61,7 @@ def ring_attentions(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def attention_without_a_graph(cases: list[dict[str, Any]]) -> list[Any]:
     """The outputs where nothing is recorded."""
     import torch
+
     from distributed_training.communicator import connect
     from distributed_training.ring_attention import ring_attention
 
@@ -102,9 +103,10 @@ def attention_costs(case: dict[str, Any]) -> dict[str, Any]:
     {"forward" and "backward": {"held": the most bytes received and not let go of, "flops": of matrix
     products}, "left": bytes still held between the two}.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     from distributed_training.communicator import connect
     from distributed_training.ring_attention import ring_attention
-    from torch.utils.flop_counter import FlopCounterMode
 
     watched = _Watched(connect())
     leaves = [_leaf(case[k], case["dtype"]) for k in ("query", "key", "value")]
@@ -126,6 +128,7 @@ def mixtures(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     "count", "top_k", "needs_grad": whether x needs a gradient, "frozen": the experts need none.
     """
     import torch
+
     from distributed_training.communicator import connect
     from distributed_training.experts import MixtureOfExperts
 
@@ -145,7 +148,9 @@ def mixtures(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         y.backward(_leaf(case["upstream"], needs_grad=False))
         ranks.barrier()
         gradients = {
-            name: {part: _pack(getattr(expert, part).weight.grad) for part in ("gate", "up", "down")}
+            name: {
+                part: _pack(getattr(expert, part).weight.grad) for part in ("gate", "up", "down")
+            }
             for name, expert in layer.experts.items()
         }
         found.append({"output": _pack(y), "x": _pack(x.grad), "router": _pack(layer.router.grad),
@@ -156,6 +161,7 @@ def mixtures(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def mixture_without_a_graph(case: dict[str, Any], steps: int) -> list[Any]:
     """The outputs of `steps` calls in a row with no barrier and nothing recorded."""
     import torch
+
     from distributed_training.communicator import connect
     from distributed_training.experts import MixtureOfExperts
 

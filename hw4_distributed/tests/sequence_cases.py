@@ -80,7 +80,9 @@ def check_attention(
             place = slice(rank * case["chunk"], (rank + 1) * case["chunk"])
             what = "output" if name == "output" else f"gradient of the {name}"
             assert result[name] is not None, f"{text}: rank {rank} has no {what}"
-            assert result[name]["dtype"] == case["dtype"], f"{text}: {what} is {result[name]['dtype']}"
+            assert result[name]["dtype"] == case["dtype"], (
+                f"{text}: {what} is {result[name]['dtype']}"
+            )
             assert_near(result[name]["value"], wanted[:, :, place], bound,
                         f"{text}: {what} on rank {rank}", hints[name])  # fmt: skip
     assert all(result["intact"] for result in results), f"{text}: an input was written into"
@@ -117,7 +119,9 @@ def check_ring(group: Any, size: int, cases: list[dict[str, Any]]) -> None:
             "gradients take size steps",
         )  # fmt: skip
         sizes = [event.size for events in sends for event in events]
-        assert all(s <= (2, 4)[backward] * chunk for s in sizes), f"{way}: a message of {max(sizes):,}"
+        assert all(s <= (2, 4)[backward] * chunk for s in sizes), (
+            f"{way}: a message of {max(sizes):,}"
+        )
     assert not any(found[-1]), "something was sent after the last backward"
 
 
@@ -221,7 +225,9 @@ def pairs_between(case: dict[str, Any], chosen: np.ndarray) -> np.ndarray:
     return found
 
 
-def check_mixture(results: list[dict[str, Any]], case: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_mixture(
+    results: list[dict[str, Any]], case: dict[str, Any], wanted: dict[str, Any]
+) -> None:
     """Outputs and gradients on each rank.
 
     Every sum has at most max(hidden, inner, tokens · top_k) ≤ 200 terms, a path has five of them,
@@ -254,7 +260,9 @@ def check_mixture(results: list[dict[str, Any]], case: dict[str, Any], wanted: d
          "it flows through the softmax over the chosen logits")  # fmt: skip
 
 
-def check_mixture_traffic(group: Any, cases: list[dict[str, Any]], routed: list[np.ndarray]) -> None:
+def check_mixture_traffic(
+    group: Any, cases: list[dict[str, Any]], routed: list[np.ndarray]
+) -> None:
     """By the switch: a row for each (token, chosen expert) that is elsewhere, there and back."""
     size = len(group.results)
     found = pieces(group, size, 2 * len(cases))

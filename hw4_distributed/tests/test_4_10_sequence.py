@@ -93,7 +93,9 @@ def test_experts_on_ranks_are_experts_in_one_process(student, rng):
         ]
         moved = run_mixtures(student, drivers.mixtures, cases)
     rows = int(moved.sum() - np.trace(moved))
-    student.measure(Measure(name="rows sent for each row routed elsewhere", value=1.0 if rows else 0.0))
+    student.measure(
+        Measure(name="rows sent for each row routed elsewhere", value=1.0 if rows else 0.0)
+    )
 
 
 @number("4.10")
@@ -119,7 +121,9 @@ def test_routes_and_the_balance_loss(student, rng):
     cases, losses = [], []
     for top_k in (1, 2, 6):
         logits = rng.integers(-2, 3, (9, 6)).astype(np.float64)
-        cases.append({"logits": logits, "top_k": top_k, "upstream": rng.standard_normal((9, top_k))})
+        cases.append(
+            {"logits": logits, "top_k": top_k, "upstream": rng.standard_normal((9, top_k))}
+        )
         chosen = chosen_experts(logits, top_k)
         losses.append({"logits": logits, "chosen": chosen, "scale": 0.3})
     losses.append({"logits": np.zeros((6, 3)), "chosen": np.arange(6)[:, None] % 3, "scale": 1.0})
@@ -136,9 +140,10 @@ def test_routes_and_the_balance_loss(student, rng):
     for case, found in zip(losses, student.run(drivers.balance_losses, cases=losses), strict=True):
         logits = torch.tensor(case["logits"], requires_grad=True)
         share = np.bincount(case["chosen"].reshape(-1), minlength=logits.shape[1])
-        loss = logits.shape[1] * (
-            torch.tensor(share / case["chosen"].size) * logits.softmax(-1).mean(0)
-        ).sum()
+        loss = (
+            logits.shape[1]
+            * (torch.tensor(share / case["chosen"].size) * logits.softmax(-1).mean(0)).sum()
+        )
         (loss * case["scale"]).backward()
         assert_near(found["loss"]["value"], loss.detach().numpy(), 1e-13, "balance loss")
         assert_near(found["gradient"]["value"], logits.grad.numpy(), 1e-13,

@@ -30,7 +30,9 @@ def test_saved_by_n_ranks_loaded_by_m(student, rng):
     for place, size in enumerate(WORLDS):
         (log,) = student.run(drivers.save_in_one, files={}, saves=[save_of(state, 7, size)])
         disks.append(arrays(run_log({}, log)))
-        cases += [{"disk": place, "step": 7, "rank": rank, "size": m} for m in WORLDS for rank in range(m)]
+        cases += [
+            {"disk": place, "step": 7, "rank": rank, "size": m} for m in WORLDS for rank in range(m)
+        ]
     found = student.run(drivers.load_each, disks=disks, cases=cases)
     for case, loaded in zip(cases, found, strict=True):
         size = WORLDS[case["disk"]]
@@ -55,11 +57,15 @@ def test_after_a_crash_the_old_or_the_new_one_loads(student, rng):
         during, after = crashes_of(Disk.holding(files), log, rng)
         total += len(during)
         allowed = {step - 3, step} if step > 1 else None
-        check_crashes(student, drivers.load_after_crashes, during, known, allowed, f"saving step {step}")
+        check_crashes(
+            student, drivers.load_after_crashes, during, known, allowed, f"saving step {step}"
+        )
         check_crashes(student, drivers.load_after_crashes, after, known, {step},
                       f"after step {step} was saved")  # fmt: skip
         files = run_log(files, log)
-    student.measure(Measure(name="crashes after which the old or the new checkpoint loads", value=float(total)))
+    student.measure(
+        Measure(name="crashes after which the old or the new checkpoint loads", value=float(total))
+    )
 
 
 @number("4.11")
@@ -87,8 +93,12 @@ def test_damage_is_refused_with_the_files_name(student, rng):
         missing = text.endswith("manifest gone")
         wanted = "FileNotFoundError" if missing else "CheckpointError"
         assert loaded["error"] == wanted, f"{text}: {loaded['error']}, not {wanted}"
-        assert name in loaded["message"], f"{text}: the message names no such file: {loaded['message']}"
-    for text, result in zip(texts, student.run(drivers.load_after_crashes, disks=disks), strict=True):
+        assert name in loaded["message"], (
+            f"{text}: the message names no such file: {loaded['message']}"
+        )
+    for text, result in zip(
+        texts, student.run(drivers.load_after_crashes, disks=disks), strict=True
+    ):
         got = result["newest"]
         assert got.get("step") == 5, f"{text}: step 5 is whole, but {got.get('step')} was loaded"
         check_shards(got, states[0], 0, 1, text)

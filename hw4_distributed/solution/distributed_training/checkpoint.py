@@ -57,7 +57,11 @@ def write_part(
 
 
 def commit(
-    storage: Storage, step: int, parts: list[dict[str, Any]], extra: Mapping[str, Any], keep: int = 2
+    storage: Storage,
+    step: int,
+    parts: list[dict[str, Any]],
+    extra: Mapping[str, Any],
+    keep: int = 2,
 ) -> None:
     """Make the parts a checkpoint: all of it is there afterwards, or, after a crash, none of it.
 

@@ -90,7 +90,7 @@ class MixtureOfExperts(nn.Module):
         arrived = Exchange.apply(tokens[source], outgoing, incoming, self.ranks)
         done = self._apply_experts(arrived, torch.stack(theirs))
         if torch.is_grad_enabled() and not done.requires_grad:
-            done = done.requires_grad_()  # a rank without experts: the others wait for it in backward
+            done = done.requires_grad_()  # no experts here: the others wait in backward
         returned = Exchange.apply(done, incoming, outgoing, self.ranks)
         weighted = returned * weights.reshape(-1)[order][:, None]
         return torch.zeros_like(tokens).index_add(0, source, weighted).view(x.shape)
