@@ -14,33 +14,35 @@ from autograder.testing import assert_close, assert_equal
 @number("4.8")
 @weight(0.9)
 def test_warm_starts_come_to_the_svd(student, rng):
-    """The same gradients eight times, no feedback: the error of the best rank-r matrix, and less
+    """The same gradients twelve times, no feedback: the error of the best rank-r matrix, and less
     each time; without a warm start it stays where one power step ends."""
     size, rank, shape = 2, 3, (24, 18)
     u, v = (np.linalg.qr(rng.standard_normal((n, 18)))[0] for n in shape)
-    # Each of the r kept is at least 1.4 times the largest left out: eight steps of two products
-    # shrink what is wrong by 1.4^16 = 218 in length, its square by 47,000.
-    spectrum = np.concatenate([[3.0, 2.4, 2.0], 1.4 * 0.97 ** np.arange(15)])
+    # Each of the r kept is at least 2.5 times the largest left out: twelve steps of two products
+    # shrink what is wrong by 2.5^24 = 3.6e9, so that even an unlucky first Q does not matter.
+    spectrum = np.concatenate([[3.0, 2.4, 2.0], 0.8 * 0.97 ** np.arange(15)])
     mean = (u * spectrum) @ v.T
     gradients = from_mean(rng, size, [mean])
     best = np.sqrt((spectrum[rank:] ** 2).sum())
     errors = {}
     for warm in (True, False):
         options = {"rank": rank, "error_feedback": False, "warm_start": warm}
-        group = student.group(size, drivers.reduce_steps, each=each_of([[gradients]] * 8), kind="power",
+        group = student.group(size, drivers.reduce_steps, each=each_of([[gradients]] * 12), kind="power",
                               options=options, shapes=[[shape]])  # fmt: skip
         applied = same_on_all(group.results, f"warm start {warm}")
         errors[warm] = [float(np.linalg.norm(s[0].reshape(shape) - mean)) / best for s in applied]
     assert errors[True][-1] < 1.003, (
-        f"after eight warm steps the error is {errors[True][-1]:.4f} times that of the SVD, expected "
+        f"after twelve warm steps the error is {errors[True][-1]:.4f} times that of the SVD, expected "
         "less than 1.003: each step starts from the last one's Q"
     )
     assert min(errors[True]) > 0.9999, "below the SVD's error: that is not a matrix of rank 3"
     assert all(a > b - 1e-4 for a, b in zip(errors[True], errors[True][1:], strict=False)), (
         f"the errors do not fall from step to step: {errors[True]}"
     )
-    assert errors[False][-1] > errors[True][-1] + 0.003, (
-        f"without a warm start the error is {errors[False][-1]:.4f} times the SVD's, as with one"
+    cold = float(np.mean(errors[False]))
+    assert cold > errors[True][-1] + 0.003, (
+        f"without a warm start the error is {cold:.4f} times the SVD's on average, as with one: each "
+        "call must start from new random numbers"
     )
 
 
