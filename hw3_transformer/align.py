@@ -28,7 +28,14 @@ from tqdm import tqdm
 
 from language_model.batches import Responses
 from language_model.config import ModelConfig
-from language_model.experiment import JsonLog, find_data, plot_curves, read_log
+from language_model.experiment import (
+    JsonLog,
+    find_data,
+    plot_curves,
+    read_log,
+    run_script,
+    say_generated,
+)
 from language_model.gguf_loader import load_gguf
 from language_model.lora import adapter_state, attach_lora, count_parameters, load_adapter_state
 from language_model.model import Llama
@@ -226,8 +233,9 @@ def train_dpo(
             log.write(step=step, loss=result.loss.item(), chosen=chosen, rejected=rejected,
                       seconds=round(time.perf_counter() - started, 3))  # fmt: skip
             bar.set_postfix(
-                loss=f"{result.loss.item():.3f}", margin=f"{chosen - rejected:.3f}", refresh=False
-            )
+                loss=f"{result.loss.item():.3f}", reward_gap=f"{chosen - rejected:.3f}",
+                refresh=False,
+            )  # fmt: skip
             bar.update()
             if step % options["save_every"] == 0 or step == steps:
                 save_state(out / "state.pt", {
@@ -273,7 +281,10 @@ def dpo(**options: Any) -> None:
     how = described(options)
     rng = np.random.default_rng(options["seed"])
     model, tokenizer = dpo_model(options)
-    texts = ({} if options["tiny"] else rated_texts()) or generated_texts(rng, 4000)
+    texts = {} if options["tiny"] else rated_texts()
+    if not texts and not options["tiny"]:
+        say_generated("rated texts", "texts put together from parts")
+    texts = texts or generated_texts(rng, 4000)
     pairs, held_out = make_pairs(texts, tokenizer, options["pairs"], options, rng)
     trainable, total = count_parameters(model)
     click.echo(f"{trainable:,} of {total:,} weights are trained, on {len(pairs)} pairs")
@@ -300,8 +311,9 @@ def dpo(**options: Any) -> None:
                 ylabel="nats", references={"log 2": float(np.log(2))})  # fmt: skip
     click.echo(
         f"held-out pairs in order: 50% before, where policy and reference are one, and "
-        f"{found['accuracy']:.0%} after (margin {found['margin']:.2f} nats); by the base's own "
-        f"log p a token {found['base']:.0%}\nlog {out / 'log.jsonl'}"
+        f"{found['accuracy']:.0%} after (reward gap "
+        f"{options['beta'] * found['margin']:.2f}); by the base's own log p a token "
+        f"{found['base']:.0%}\nlog {out / 'log.jsonl'}"
     )
 
 
@@ -374,11 +386,12 @@ def grpo(**options: Any) -> None:
     )  # fmt: skip
     last = [record["reward"] for record in records[-10:]]
     shown = roll_out(model, [[DIGITS + 1, 5]], 1, options["length"], 1.0, generator=generator)
+    counted = [(5 + i + 1) % DIGITS for i in range(options["length"])]
     click.echo(
         f"mean reward of the last {len(last)} steps: {sum(last) / len(last):.3f}"
-        f"\nafter 5: {shown.tokens[0]}\nlog {out / 'log.jsonl'}"
+        f"\nafter 5: {shown.tokens[0]}, expected {counted}\nlog {out / 'log.jsonl'}"
     )
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

