@@ -141,7 +141,7 @@ class Device:
     mode, of the emulator: "fast" computes values only; "check" also finds races, bad addresses
     and uninitialised reads; "metrics" counts; "full" does both. compiler, optimisation: how kernel
     files are built. sample: so many blocks of each launch are run, evenly spread (0: all); counts
-    then are of the sample. seconds: CPU time a call may take; after 5 s on the wall, 3/10 of that
+    then are of the sample. seconds: CPU time a call may take; after 12 s on the wall, 3/10 of that
     are enough. steps: memory accesses and basic blocks a launch may take, in lanes. A call that takes
     more is watched for a second longer, to find the loop. threads: OS threads in fast mode.
     """

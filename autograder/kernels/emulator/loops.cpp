@@ -17,7 +17,7 @@ constexpr double MOST_SECONDS = 1.2, IDLE_SECONDS = 0.3;  // CPU time, of all an
 constexpr double MOST_WALL_SECONDS = 1.5;
 constexpr std::size_t MOST_PLACES = 64;  // that are named
 // By the clock on the wall, where the machine has others to run; of CPU time this part is due then.
-constexpr double BUSY_SECONDS = 5, BUSY_PART = 0.3;
+constexpr double BUSY_SECONDS = 12, BUSY_PART = 0.3;
 
 struct Watch {
     Thread* thread = nullptr;
