@@ -232,7 +232,7 @@ def train(
         mine = {k: loaded[1][k].values for k in ("weights", "mean", "square")}
         state = loaded[1]["generator"]
         generator.set_state(_gather(ranks, state.values, state.count))
-        assert loaded[2]["stop"] == step
+        assert loaded[2]["stop"] == step, f"extra says step {loaded[2]['stop']}, loaded was {step}"
     target = torch.tensor(start["target"])
     while step < stop:
         step += 1
