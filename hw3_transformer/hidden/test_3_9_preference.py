@@ -99,8 +99,8 @@ def test_the_base_is_there_once(student, rng):
     asked = {"prompts": prompts, "chosen": random_rows(rng, [2, 2], LARGE.vocab_size),
              "rejected": random_rows(rng, [2, 2], LARGE.vocab_size)}  # fmt: skip
     model.call("train", beta=0.1, **asked)  # what torch makes at the first step is made
-    student.worker.reset_peak()
     held = model.resident_bytes()
+    student.worker.reset_peak()
     loss = model.call("train", beta=0.1, **asked)
     extra = (student.worker.peak_bytes() - held) / 2**20
     assert np.isfinite(loss), "the loss is not finite"

@@ -46,13 +46,19 @@ def test_the_peer_computes_the_same_product():
 
 
 def test_rows_are_ratios_of_cpu_time_at_both_sizes(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_hw2, "peer_seconds", lambda: {128: Seconds(50.0, 20.0)})
-    own = {"fast": Seconds(0.1, 0.005), "full": Seconds(1.0, 0.1)}
-    monkeypatch.setattr(bench_hw2, "product_seconds", lambda work, mode, n, repeats: own[mode])
+    peers = {False: {128: Seconds(50.0, 20.0)}, True: {128: Seconds(12.0, 10.0)}}
+    monkeypatch.setattr(bench_hw2, "peer_seconds", lambda pinned: peers[pinned])
+    own = {"fast": Seconds(0.1, 0.005)}
+    monkeypatch.setattr(
+        bench_hw2, "product_seconds",
+        lambda work, mode, n, repeats, threads=1: own.get(mode, Seconds(1.0, 0.1)),
+    )  # fmt: skip
     rows = {row.name: row for row in bench_hw2.against_numba(tmp_path)}
     assert np.isclose(rows["emulator_fast_vs_numba_simulator"].value, 4000)
     assert np.isclose(rows["emulator_counted_vs_numba_simulator"].value, 200)
     assert rows["emulator_counted_vs_numba_simulator"].target == 500
+    assert np.isclose(rows["emulator_fast_vs_pinned_numba_simulator"].value, 2000)
+    assert np.isclose(rows["emulator_two_threads_vs_numba_simulator"].value, 500)  # by the clock
     missing = rows["emulator_fast_vs_numba_simulator_64"]
     assert missing.value is None
     assert missing.note == "the simulator did not run"
