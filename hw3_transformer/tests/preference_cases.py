@@ -90,7 +90,7 @@ def fitted_head(gaps: np.ndarray, steps: int, rate: float) -> tuple[np.ndarray, 
     weight = torch.zeros(gaps.shape[1], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([weight], lr=rate)
     losses = []
-    for _ in range(steps):
+    for _step in range(steps):
         loss = torch.log1p(torch.exp(-torch.tensor(gaps) @ weight)).mean()
         optimizer.zero_grad()
         loss.backward()
