@@ -54,11 +54,11 @@ class Recorder:
 
         def open_build(backend: Any, built: kernels.Build) -> Any:
             handle = recorder._open(backend, built)
-            recorder.sources[handle[0]] = built.source
+            recorder.sources[handle] = built.source
             return handle
 
         def call(backend: Any, handle: Any, entry: Any, values: list[bytes], names: Any) -> None:
-            recorder._record(backend, handle[0], entry, values)
+            recorder._record(backend, handle, entry, values)
             recorder._call(backend, handle, entry, values, names)
             launches = backend._reports[-1]["launches"]
             recorder.totals.append(totals(launches))
