@@ -182,8 +182,8 @@ class Learner:
             norm = float(torch.cat([g.flatten() for g in gradients]).norm())
             with torch.no_grad():
                 for leaf, gradient in zip(self.leaves.values(), gradients, strict=True):
-                    leaf -= rate * min(1.0, max_norm / norm) * gradient
-            losses.append(float(loss))
+                    leaf -= rate * min(1.0, max_norm / max(norm, 1e-12)) * gradient
+            losses.append(float(loss.detach()))
             norms.append(norm)
         return losses, norms
 
