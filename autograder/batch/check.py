@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from autograder.batch.grade import Grading, grade_files
 from autograder.batch.mutants import Verdict, check_mutants, reference_files
@@ -16,6 +18,7 @@ from autograder.batch.run import environment
 from autograder.course import data
 from autograder.course.assignment import Assignment
 from autograder.course.intake import Submission, own_files
+from autograder.course.release import ReleaseError, make_release
 from autograder.course.stubs import check_stubs, expected_stub
 from autograder.sandbox.host import REPOSITORY
 from autograder.testing.manifest import build_manifest, check_points
@@ -70,7 +73,10 @@ def run_checks(lanes: list[list[Check]], on_result: Callable[[Result], None]) ->
 
 def staff_checks(homeworks: list[Assignment], full: bool) -> list[list[Check]]:
     """The lanes for a repository that has the references."""
-    ours = [("harness tests, attacks and bad input", _harness_tests)]
+    ours = [
+        ("the release gives nothing hidden away", _release),
+        ("harness tests, attacks and bad input", _harness_tests),
+    ]
     theirs: list[Check] = []
     for homework in homeworks:
         theirs += homework_checks(homework, full)
@@ -111,6 +117,15 @@ def _harness_tests() -> str:
     if done.returncode != 0:
         raise CheckFailed(done.stdout[-6000:] + done.stderr[-2000:])
     return done.stdout.strip().splitlines()[-1]
+
+
+def _release() -> str:
+    with tempfile.TemporaryDirectory(prefix="llm-systems-release-") as folder:
+        try:
+            report = make_release(REPOSITORY, Path(folder) / "release")
+        except ReleaseError as error:
+            raise CheckFailed(str(error)) from None
+    return f"{len(report.files)} files, {report.secret_lines} hidden lines in none of them"
 
 
 def _data(homework: Assignment) -> str:

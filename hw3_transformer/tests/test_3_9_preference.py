@@ -171,7 +171,7 @@ def test_the_reward_is_read_at_the_last_token(student, rng):
 @number("3.9")
 @weight(0.5)
 def test_dpo_learns_a_preference_it_was_not_shown(student, rng):
-    """After 40 steps, the implicit rewards order ≥ 80% of held-out pairs, by the tests' own sums."""
+    """After 40 steps, the implicit rewards order ≥ 70% of held-out pairs, by the tests' own sums."""
     weights = random_weights(rng, SMALL, 0.1)
     tokens = rng.permutation(SMALL.vocab_size).tolist()
     liked, others = tokens[:8], tokens[8:]
@@ -184,14 +184,16 @@ def test_dpo_learns_a_preference_it_was_not_shown(student, rng):
         asked = {"prompts": prompts, "chosen": chosen, "rejected": rejected}
         losses.append(model.call("train", beta=0.5, **asked))
     both = folded(weights, model.call("adapter"), 4, 8.0)
-    prompts, chosen, rejected = liked_pairs(rng, 120, liked, others)
+    prompts, chosen, rejected = liked_pairs(rng, 200, liked, others)
     reward = [
         (token_log_probs(both, SMALL, asked) - token_log_probs(weights, SMALL, asked)).sum(1)
         for asked in (Asked(prompts, chosen), Asked(prompts, rejected))
     ]
+    # Right code reaches 0.91 ± 0.035 (240 seeds; least 0.83 here), so 0.7 is six deviations off; an
+    # order by chance has 0.5 ± 0.035 on 200 pairs and passes with a probability of 1e-8.
     accuracy = float((reward[0] > reward[1]).mean())
-    student.measure(Measure(name="held-out pairs in order after 40 steps", value=accuracy, full=0.8))
-    assert accuracy >= 0.8, (
-        f"{accuracy:.0%} of held-out pairs are ordered as preferred; 80% are asked. The losses went "
+    student.measure(Measure(name="held-out pairs in order after 40 steps", value=accuracy, full=0.7))
+    assert accuracy >= 0.7, (
+        f"{accuracy:.0%} of held-out pairs are ordered as preferred; 70% are asked. The losses went "
         f"from {losses[0]:.3f} to {losses[-1]:.3f}"
     )
