@@ -47,8 +47,8 @@ def test(homework: Assignment, keyword: str, seed: int | None, out: Path | None)
 def debug(homework: Assignment, keyword: str, pytest_options: tuple[str, ...]) -> None:
     """Run public tests in one process, so that a breakpoint() in your code opens the debugger.
 
-    With --pdb the debugger also opens where a test fails; the exception's own place in your code is
-    in the message.
+    With --pdb the debugger also opens where a test fails: in your own code if that raised, else in
+    the test.
     KEYWORD chooses tests as pytest's -k; further options go to pytest. Without any, --pdb is on.
     """
     if not keyword:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from autograder.course.assignment import load_assignment
-from autograder.sandbox.host import GraderFault
+from autograder.sandbox.host import GraderFault, WorkerRaised
 from autograder.testing import cuda
 from autograder.testing.grading import Run
 from autograder.testing.records import Figure, TestRecord, write_chosen, write_record
@@ -267,6 +267,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if call.when == "call" or failed_early or failed_late:
             _record(item, call, report)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_exception_interact(call: pytest.CallInfo[Any]) -> None:
+    """A debugger opens where the student's code raised, not where the test was told of it."""
+    told = call.excinfo.value.__context__ if call.excinfo else None
+    if isinstance(told, WorkerRaised) and told.__cause__ is not None:
+        call.excinfo = pytest.ExceptionInfo.from_exception(told.__cause__)
 
 
 def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -154,6 +155,16 @@ def test_debug_runs_one_process_and_passes_options_on(homework, tmp_path):
     write_own(homework, batch_samples.REFERENCE.replace("= -x", "= x"))
     assert call("debug", homework.root, "double", "-x").exit_code == 0
     assert call("debug", homework.root, "negate", "-x").exit_code == 1
+
+
+def test_the_debugger_opens_in_the_students_own_frame(homework):
+    write_own(homework, "def double(x):\n    mine = 'seen'\n    raise ValueError(mine)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "autograder", "debug", homework.root, "double"],
+        input="p mine\nq\n", capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "(Pdb) 'seen'" in done.stdout, done.stdout + done.stderr
 
 
 def test_debug_asks_for_a_test_and_says_why_one_was_skipped(homework, capfd):
