@@ -19,10 +19,11 @@ if SOLUTION.is_dir():
     distributed_training.__path__.insert(0, str(SOLUTION))
 
 import numpy as np  # noqa: E402
-from checkpoint_cases import Disk, arrays, random_state, save_of  # noqa: E402
+from checkpoint_cases import random_state, save_of  # noqa: E402
 from drivers_checkpoint import load_after_crashes, save_in_one  # noqa: E402
 
 from autograder.testing import drawing  # noqa: E402
+from autograder.testing.disk import Disk, arrays  # noqa: E402
 from autograder.testing.drawing import BLUE, GREEN, charts, save  # noqa: E402
 
 

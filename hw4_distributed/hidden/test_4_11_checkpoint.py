@@ -6,21 +6,18 @@ import drivers_checkpoint as drivers
 import numpy as np
 import torch
 from checkpoint_cases import (
-    Disk,
-    arrays,
     check_crashes,
     check_shards,
-    crashes_of,
     damaged,
     merged_log,
     part_of,
     random_state,
-    run_log,
     save_of,
 )
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from autograder.testing import assert_equal
+from autograder.testing.disk import Disk, arrays, crashes_of, run_log
 
 
 def _manifests(files: dict[str, bytes]) -> list[int]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import drivers_checkpoint as drivers
 from checkpoint_cases import (
-    Disk,
-    arrays,
     check_crashes,
     check_shards,
-    crashes_of,
     damaged,
     random_state,
-    run_log,
     save_of,
 )
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from autograder.testing import Measure
+from autograder.testing.disk import Disk, arrays, crashes_of, run_log
 
 WORLDS = (1, 2, 3, 4)
 
