@@ -86,7 +86,8 @@ def test_prefill_in_chunks_equals_the_full_forward(student, rng):
             )  # fmt: skip
             assert_close(
                 got, expected, rtol=1e-3, atol=2e-3, name=f"logits, chunks of {chunks}",
-                hint="the first chunk is right? Then look at positions and mask of the second",
+                hint="the first chunk is right? Then positions of the second go on at cache.lengths "
+                "(hidden_states), its mask sees what the cache holds, and lengths move once a step",
             )  # fmt: skip
             assert_equal(lengths, np.array([15, 15]), name="cache.lengths at the end")
 
