@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def parse() -> argparse.Namespace:
 
 def describe(cluster: Cluster, work: Workload, plan: Plan) -> dict[str, Any]:
     """A plan and its step: seconds, the bubble's share, bytes of gradients and memory of a rank."""
-    layers = -(-work.layers // plan.pipeline)
+    layers = math.ceil(work.layers / plan.pipeline)
     gradients = BYTES * 12 * layers * work.hidden_size**2 / plan.tensor
     seconds = step_seconds(cluster, work, plan)
     tokens = work.batch * work.sequence

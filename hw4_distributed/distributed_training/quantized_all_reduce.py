@@ -57,8 +57,8 @@ def _exchange(
         count = stop - start
         received[rank] = (torch.empty(count, dtype=torch.int8), torch.empty(-(-count // GROUP)))
         work += [ranks.irecv(part, rank) for part in received[rank]]
-    for each in work:
-        each.wait()
+    for begun in work:
+        begun.wait()
     return received
 
 

@@ -83,16 +83,15 @@ def make_units(
     Parameters without requires_grad are left out; one that occurs twice (tied) is in one unit, once.
     Backward brings the last parameters' gradients first: the first unit is complete first.
     """
-    distinct = [p for p in dict.fromkeys(parameters) if p.requires_grad]
-    groups: list[list[nn.Parameter]] = []
-    held = 0
-    for parameter in reversed(distinct):
-        if not groups or held >= unit_bytes or groups[-1][0].dtype != parameter.dtype:
-            groups.append([])
-            held = 0
-        groups[-1].append(parameter)
-        held += parameter.numel() * parameter.element_size()
-    return [ShardedUnit(group, ranks) for group in groups]
+    units: list[list[nn.Parameter]] = []
+    for last in reversed([p for p in dict.fromkeys(parameters) if p.requires_grad]):
+        open_one = units[-1] if units else []
+        room = sum(p.nbytes for p in open_one) < unit_bytes
+        if open_one and room and open_one[0].dtype == last.dtype:
+            open_one.append(last)
+        else:
+            units.append([last])
+    return [ShardedUnit(unit, ranks) for unit in units]
 
 
 class ZeroOptimizer:

@@ -186,8 +186,7 @@ def _gather(ranks: Any, values: Any, count: int) -> Any:
     from distributed_training.partition import chunk_bounds
 
     whole = torch.empty(count, dtype=values.dtype)
-    bounds = chunk_bounds(count, ranks.size)
-    for rank, (start, stop) in enumerate(bounds):
+    for rank, (start, stop) in enumerate(chunk_bounds(count, ranks.size)):
         if rank == ranks.rank:
             whole[start:stop] = values
             work = [ranks.isend(values, to) for to in range(ranks.size) if to != rank]

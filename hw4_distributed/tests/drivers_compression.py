@@ -159,7 +159,7 @@ def train_network(
     mine = [torch.tensor(w) for w in weights]
     rows, targets = torch.tensor(x), torch.tensor(y)
     bucket = make_bucket(0, [w.shape for w in weights], "float32")
-    for _ in range(steps):
+    for _step in range(steps):
         for view, gradient in zip(bucket.views, local_gradients(mine, rows, targets), strict=True):
             view.copy_(gradient)
         reducer(ranks, bucket)
@@ -221,11 +221,11 @@ class StandIn:
         """Reduce all buckets."""
         for index, group in enumerate(self.groups):
             bucket = make_bucket(index, [p.shape for p in group], "float32")
-            for view, parameter in zip(bucket.views, group, strict=True):
-                view.copy_(parameter.grad)
+            for view, weight in zip(bucket.views, group, strict=True):
+                view.copy_(weight.grad)
             self.reducer(self.ranks, bucket)
-            for view, parameter in zip(bucket.views, group, strict=True):
-                parameter.grad = view
+            for view, weight in zip(bucket.views, group, strict=True):
+                weight.grad = view
 
 
 def quantized(

@@ -176,7 +176,7 @@ def mixture_without_a_graph(case: dict[str, Any], steps: int) -> list[Any]:
                 getattr(expert, part).weight.copy_(torch.tensor(values))
         x = _leaf(case["x"], needs_grad=False)
         found = []
-        for _ in range(steps):
+        for _step in range(steps):
             x = layer(x)
             found.append(_pack(x))
     return found

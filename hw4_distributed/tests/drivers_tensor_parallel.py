@@ -183,10 +183,10 @@ def steps(
         found.append({"logits": _pack(logits), "loss": _pack(loss),
                       "gradients": {name: _pack(p.grad) for name, p in named}})  # fmt: skip
         with torch.no_grad():
-            for _, parameter in named:
-                if parameter.grad is not None:
-                    parameter -= lr * parameter.grad
-                    parameter.grad = None
+            for _, weight in named:
+                if weight.grad is not None:
+                    weight -= lr * weight.grad
+                    weight.grad = None
     return {"steps": found, "state": {name: _pack(p) for name, p in model.named_parameters()}}
 
 

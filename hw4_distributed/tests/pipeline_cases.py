@@ -103,8 +103,8 @@ def greedy_1f1b(stages: int, microbatches: int) -> list[list[str]]:
 
 def gpipe_order(stages: int, microbatches: int) -> list[list[str]]:
     """All forwards, then all backwards."""
-    both = [f"{kind}{m}" for kind in "FB" for m in range(microbatches)]
-    return [list(both) for _ in range(stages)]
+    order = [f"{kind}{m}" for kind in "FB" for m in range(microbatches)]
+    return [list(order) for _ in range(stages)]
 
 
 def random_order(rng: np.random.Generator, stages: int, microbatches: int) -> list[list[str]]:

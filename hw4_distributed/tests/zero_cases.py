@@ -69,9 +69,9 @@ def train_small_floats(
         for mine in batches:
             module.zero_grad()
             loss_of(output_of(module, mine[step]), torch.tensor(mine[step]["y"])).backward()
-            for name, parameter in module.named_parameters():
-                if parameter.grad is not None:
-                    total[name] += parameter.grad.double().numpy() / len(batches)
+            for name, weight in module.named_parameters():
+                if weight.grad is not None:
+                    total[name] += weight.grad.double().numpy() / len(batches)
         adamw.step(total)
         with torch.no_grad():
             for name, parameter in module.named_parameters():

@@ -263,7 +263,7 @@ def _from_rank_0(ranks: Communicator, tensor: torch.Tensor) -> torch.Tensor:
         if ranks.rank == 0:
             ranks.send(tensor, rank)
         elif ranks.rank == rank:
-            ranks.recv(tensor, 0)
+            ranks.recv(tensor, source=0)
     return tensor
     # END SOLUTION
 

@@ -128,8 +128,9 @@ class DataParallel(nn.Module):
     def no_sync(self) -> Iterator[None]:
         """Inside, backward only accumulates: nothing is sent. For all but the last micro-batch."""
         # BEGIN SOLUTION 4.3
-        before, self._sync = self._sync, False
+        before = self._sync
         try:
+            self._sync = False
             yield
         finally:
             self._sync = before

@@ -27,7 +27,7 @@ def orthonormalize(matrix: Tensor, least: float = 1e-5) -> Tensor:
         column = column / column.abs().max().clamp_min(torch.finfo(column.dtype).tiny)
         length = column.norm()
         before = result[:, :place]
-        for _ in range(2):  # once more: what rounding left of the others
+        for _ in (1, 2):  # once more: what rounding left of the others
             column = column - before @ (before.T @ column)
         left = column.norm()
         result[:, place] = column / left if left > least * length else 0.0

@@ -16,8 +16,8 @@ def _pass_on(ranks: Communicator, tensors: list[Tensor]) -> list[Tensor]:
     received = [torch.empty_like(tensor) for tensor in tensors]
     work = [ranks.isend(tensor, following) for tensor in tensors]
     work += [ranks.irecv(tensor, previous) for tensor in received]
-    for each in work:
-        each.wait()
+    for begun in work:
+        begun.wait()
     return received
 
 

@@ -90,12 +90,11 @@ def _round_the_ring(
     found = {ranks.rank: (places, values)}
     following, previous = (ranks.rank + 1) % ranks.size, (ranks.rank - 1) % ranks.size
     for step in range(ranks.size - 1):
-        sending = [ranks.isend(part, following) for part in found[(ranks.rank - step) % ranks.size]]
+        work = [ranks.isend(part, following) for part in found[(ranks.rank - step) % ranks.size]]
         received = (torch.empty_like(places), torch.empty_like(values))
-        for part in received:
-            ranks.recv(part, previous)
-        for work in sending:
-            work.wait()
+        work += [ranks.irecv(part, previous) for part in received]
+        for each in work:
+            each.wait()
         found[(ranks.rank - step - 1) % ranks.size] = received
     return [found[rank] for rank in range(ranks.size)]
     # END SOLUTION
