@@ -1,0 +1,219 @@
+"""Task 5.10: hierarchical navigable small worlds (Malkov & Yashunin, 2018).
+
+A search is a generator: it yields nodes whose distances it wants, and is sent the distances. So the
+same search runs on vectors in memory, on a disk, or over a wire, and whoever answers can count.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+
+Distances = Sequence[float]
+Found = list[tuple[float, int]]
+Search = Generator[list[int], Distances, Found]
+
+
+def draw_level(rng: np.random.Generator, m: int) -> int:
+    """floor(−ln(u) / ln(m)), u uniform in (0, 1]: a share of 1/m of each level's nodes is one higher."""
+    # BEGIN SOLUTION 5.10
+    return int(-math.log(1.0 - rng.random()) / math.log(m))
+    # END SOLUTION
+
+
+def select_neighbors(
+    candidates: Found, count: int, between: Callable[[int, int], float]
+) -> list[int]:
+    """Algorithm 4 without its extensions: at most `count` nodes, so that links go in all directions.
+
+    candidates: (distance to the node that gets the links, node), in any order. The nearest first, one
+    is taken if it is nearer to the node than to every one taken before (equal: not taken).
+    between: distance of two candidates; ask for no pair that does not matter.
+    """
+    # BEGIN SOLUTION 5.10
+    taken: list[int] = []
+    for distance, node in sorted(candidates):
+        if len(taken) == count:
+            break
+        if all(distance < between(node, other) for other in taken):
+            taken.append(node)
+    return taken
+    # END SOLUTION
+
+
+class HNSW:
+    """The graph. neighbors[node][level]: the links of a node on each of its levels 0, 1, ….
+
+    m: links that an insertion makes on each level, and the most that a node has above level 0; on
+    level 0 a node has at most 2 m. Distances are squared Euclidean.
+    """
+
+    def __init__(self, dims: int, m: int = 16, ef_construction: int = 100, seed: int = 0) -> None:
+        """Given."""
+        self.dims, self.m, self.ef_construction = dims, m, ef_construction
+        self.rng = np.random.default_rng(seed)
+        self.vectors = np.empty((0, dims), np.float32)
+        self.neighbors: list[list[list[int]]] = []
+        self.deleted: set[int] = set()
+        self.entry = -1
+
+    def links_allowed(self, level: int) -> int:
+        """Given."""
+        return 2 * self.m if level == 0 else self.m
+
+    def distances(self, vector: np.ndarray, nodes: Sequence[int]) -> np.ndarray:
+        """Given: squared distances from a vector to these nodes."""
+        difference = self.vectors[nodes] - vector
+        return np.einsum("nd,nd->n", difference, difference)
+
+    def answer(self, steps: Search, vector: np.ndarray) -> Found:
+        """Given: run a search on the vectors in memory."""
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(self.distances(vector, wanted).tolist())
+        except StopIteration as end:
+            return end.value
+
+    def search_layer(self, entries: Found, ef: int, level: int) -> Search:
+        """Algorithm 2: the `ef` nearest that a best-first walk from `entries` finds, nearest first.
+
+        entries: (distance, node), not asked for again. Each yield is the links of one node that were
+        not seen yet, in one list and never an empty one; no node is asked for twice. The walk ends
+        when the nearest node left is further than the furthest of ef found. Deleted nodes
+        are walked through and found like others.
+        """
+        # BEGIN SOLUTION 5.10
+        seen = {node for _, node in entries}
+        left = list(entries)
+        heapq.heapify(left)
+        best = [(-distance, node) for distance, node in entries]
+        heapq.heapify(best)
+        while len(best) > ef:
+            heapq.heappop(best)
+        while left:
+            distance, node = heapq.heappop(left)
+            if len(best) == ef and distance > -best[0][0]:
+                break
+            fresh = [other for other in self.neighbors[node][level] if other not in seen]
+            if not fresh:
+                continue
+            seen.update(fresh)
+            for apart, other in zip((yield fresh), fresh, strict=True):
+                if len(best) < ef or apart < -best[0][0]:
+                    heapq.heappush(left, (apart, other))
+                    heapq.heappush(best, (-apart, other))
+                    if len(best) > ef:
+                        heapq.heappop(best)
+        return sorted((-distance, node) for distance, node in best)
+        # END SOLUTION
+
+    def search_steps(self, k: int, ef: int) -> Search:
+        """Algorithm 5: the k nearest that are not deleted, nearest first; an empty graph yields nothing.
+
+        First the entry alone is asked for; from its top level down to 1 the walk keeps one node, on
+        level 0 it keeps max(ef, k). Deleted nodes are left out of the answer only then, and of the
+        max(ef, k) some may be: see `search`. Raises ValueError for k < 1.
+        """
+        # BEGIN SOLUTION 5.10
+        if k < 1:
+            raise ValueError(f"k={k}")
+        if self.entry < 0:
+            return []
+        first = yield [self.entry]
+        found = [(first[0], self.entry)]
+        for level in range(len(self.neighbors[self.entry]) - 1, 0, -1):
+            found = yield from self.search_layer(found, 1, level)
+        found = yield from self.search_layer(found, max(ef, k), 0)
+        return [each for each in found if each[1] not in self.deleted][:k]
+        # END SOLUTION
+
+    def search(self, query: np.ndarray, k: int, ef: int = 64) -> tuple[np.ndarray, np.ndarray]:
+        """((≤ k,) int64 nodes, (≤ k,) float32 squared distances) of the nearest that are not deleted.
+
+        Where fewer than k come back though more live, again with twice the ef, until ef
+        reaches the number of nodes.
+        """
+        # BEGIN SOLUTION 5.10
+        living = len(self.neighbors) - len(self.deleted)
+        while True:
+            found = self.answer(self.search_steps(k, ef), query)
+            if len(found) >= min(k, living) or ef >= len(self.neighbors):
+                nodes = np.array([node for _, node in found], np.int64)
+                return nodes, np.array([distance for distance, _ in found], np.float32)
+            ef *= 2
+        # END SOLUTION
+
+    def insert(self, vector: np.ndarray, level: int | None = None) -> int:
+        """Algorithm 1: add a vector; its node, the next number. level: drawn where it is None.
+
+        Above the new node's level the walk keeps one node; from min(its level, the top) down it keeps
+        ef_construction, and of those `select_neighbors` chooses m. Links go both ways; a
+        neighbor that then has more than `links_allowed` keeps what `select_neighbors` chooses of
+        its links. A node higher than the top becomes the entry. Raises ValueError for other dims.
+        """
+        # BEGIN SOLUTION 5.10
+        vector = np.asarray(vector, np.float32)
+        if vector.shape != (self.dims,):
+            raise ValueError(f"a vector of shape {vector.shape}, dims={self.dims}")
+        level = draw_level(self.rng, self.m) if level is None else level
+        node, top = len(self.neighbors), len(self.neighbors[self.entry]) - 1 if self.neighbors else -1
+        self._keep(node, vector)
+        self.neighbors.append([[] for _ in range(level + 1)])
+        if top >= 0:
+            found = [(float(self.distances(vector, [self.entry])[0]), self.entry)]
+            for at in range(top, level, -1):
+                found = self.answer(self.search_layer(found, 1, at), vector)
+            for at in range(min(level, top), -1, -1):
+                found = self.answer(self.search_layer(found, self.ef_construction, at), vector)
+                self.neighbors[node][at] = self._select(found, self.m)
+                for other in self.neighbors[node][at]:
+                    self._link(other, node, at)
+        if level > top:
+            self.entry = node
+        return node
+        # END SOLUTION
+
+    def _keep(self, node: int, vector: np.ndarray) -> None:
+        """Store a vector; room is doubled when it is used up. Use it or leave it."""
+        # BEGIN SOLUTION 5.10
+        if node == len(self.vectors):
+            room = np.zeros((max(64, 2 * node), self.dims), np.float32)
+            room[:node] = self.vectors
+            self.vectors = room
+        self.vectors[node] = vector
+        # END SOLUTION
+
+    def _select(self, candidates: Found, count: int) -> list[int]:
+        """select_neighbors with distances between the candidates at hand. Use it or leave it."""
+        # BEGIN SOLUTION 5.10
+        nodes = [node for _, node in candidates]
+        rows = self.vectors[nodes]
+        norms = np.einsum("nd,nd->n", rows, rows)
+        apart = (norms[:, None] + norms - 2 * rows @ rows.T).tolist()
+        place = {node: at for at, node in enumerate(nodes)}
+        return select_neighbors(candidates, count, lambda a, b: apart[place[a]][place[b]])
+        # END SOLUTION
+
+    def _link(self, node: int, other: int, level: int) -> None:
+        """One more link from a node; too many are thinned out. Use it or leave it."""
+        # BEGIN SOLUTION 5.10
+        links = self.neighbors[node][level]
+        links.append(other)
+        if len(links) > self.links_allowed(level):
+            apart = self.distances(self.vectors[node], links).tolist()
+            candidates = list(zip(apart, links, strict=True))
+            self.neighbors[node][level] = self._select(candidates, self.links_allowed(level))
+        # END SOLUTION
+
+    def delete(self, node: int) -> None:
+        """Mark a node: it stays in the graph for others to be reached, but is in no answer. Raises
+        KeyError for a node that is not there or is marked already."""
+        # BEGIN SOLUTION 5.10
+        if not 0 <= node < len(self.neighbors) or node in self.deleted:
+            raise KeyError(node)
+        self.deleted.add(node)
+        # END SOLUTION

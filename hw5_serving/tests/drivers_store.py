@@ -1,0 +1,244 @@
+"""Drivers of tasks 5.9 and 5.10. Each stage of a search is a driver of its own, so that a worker that
+was never sent the vectors can be asked for a stage that does not need them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class LoggedDisk:
+    """`Storage` in memory. log: every operation that changes something, in order."""
+
+    def __init__(self, files: dict[str, np.ndarray]) -> None:
+        self.files = {name: data.tobytes() for name, data in files.items()}
+        self.log: list[dict[str, Any]] = []
+
+    def _record(self, kind: str, name: str, **more: Any) -> None:
+        self.log.append({"kind": kind, "name": name, **more})
+
+    def write(self, name: str, data: bytes) -> None:
+        self.files[name] = bytes(data)
+        self._record("write", name, data=np.frombuffer(bytes(data), np.uint8).copy())
+
+    def sync(self, name: str) -> None:
+        self.read(name)
+        self._record("sync", name)
+
+    def rename(self, old: str, new: str) -> None:
+        self.read(old)
+        self.files[new] = self.files.pop(old)
+        self._record("rename", old, new=new)
+
+    def sync_names(self) -> None:
+        self._record("sync names", "")
+
+    def read(self, name: str) -> bytes:
+        if name not in self.files:
+            raise FileNotFoundError(name)
+        return self.files[name]
+
+    def map(self, name: str) -> memoryview:
+        return memoryview(self.read(name))
+
+    def names(self) -> list[str]:
+        return sorted(self.files)
+
+    def remove(self, name: str) -> None:
+        self.read(name)
+        del self.files[name]
+        self._record("remove", name)
+
+
+def cluster(points: np.ndarray, count: int, iterations: int, seed: int) -> np.ndarray:
+    """kmeans."""
+    from serving.product_quantization import kmeans
+
+    return kmeans(points, count, iterations, seed)
+
+
+def inverted_lists(vectors: np.ndarray, count: int, sample: int) -> dict[str, np.ndarray]:
+    """Centroids of the first `sample` rows, and all rows in their lists."""
+    from serving.inverted_index import build_lists
+    from serving.product_quantization import kmeans
+
+    centroids = kmeans(vectors[:sample], count, 8, 0)
+    order, offsets = build_lists(vectors, centroids)
+    return {"centroids": centroids, "order": order, "offsets": offsets}
+
+
+def probed(queries: np.ndarray, centroids: np.ndarray, probes: int) -> np.ndarray:
+    """probe."""
+    from serving.inverted_index import probe
+
+    return probe(queries, centroids, probes)
+
+
+def quantized(vectors: np.ndarray, pieces: int, codewords: int, sample: int) -> dict[str, Any]:
+    """A product quantizer of the first rows, and everybody's codes."""
+    from serving.product_quantization import ProductQuantizer
+
+    made = ProductQuantizer.train(vectors[:sample], pieces, codewords, 6)
+    return {"codebooks": made.codebooks, "codes": made.encode(vectors)}
+
+
+def by_codes(codebooks: np.ndarray, codes: np.ndarray, queries: np.ndarray, count: int) -> Any:
+    """The candidates of each query by codes alone; distances to the first 50 codes of all queries."""
+    from serving.inverted_index import nearest_first
+    from serving.product_quantization import ProductQuantizer
+
+    made, ids = ProductQuantizer(codebooks), np.arange(len(codes))
+    found = [made.distances(query, codes) for query in queries]
+    return {"rows": [nearest_first(d, ids, count) for d in found],
+            "tables": np.stack([made.tables(query) for query in queries]),
+            "distances": np.stack([d[:50] for d in found])}  # fmt: skip
+
+
+def to_int8(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """quantize_int8."""
+    from serving.product_quantization import quantize_int8
+
+    codes, scales = quantize_int8(vectors)
+    return {"codes": codes, "scales": scales}
+
+
+def nearest(distances: np.ndarray, ids: np.ndarray, k: int) -> np.ndarray:
+    """nearest_first."""
+    from serving.inverted_index import nearest_first
+
+    return nearest_first(distances, ids, k)
+
+
+def _apply(store: Any, operation: dict[str, Any]) -> Any:
+    if operation["kind"] == "append":
+        return store.append(operation["ids"], operation["vectors"])
+    if operation["kind"] == "delete":
+        return store.delete(operation["ids"])
+    return store.compact()
+
+
+def _answers(view: Any, queries: np.ndarray, k: int, probes: int = 10**6, candidates: int = 0) -> Any:
+    ids, distances = view.search(queries, k, probes, candidates)
+    return {"ids": ids, "distances": distances, "living": len(view)}
+
+
+def play(
+    config: dict[str, Any], operations: list[dict[str, Any]], queries: np.ndarray, k: int,
+    files: dict[str, np.ndarray] | None = None, reopen: bool = False,
+    search: dict[str, int] | None = None,
+) -> list[Any]:  # fmt: skip
+    """Operations one after another: for each its record, result or error, and what is then found.
+
+    reopen: every operation on a store that was opened for it. Also the sum of the segments' sizes.
+    """
+    from serving.vector_store import StoreConfig, VectorStore
+
+    disk, found = LoggedDisk(files or {}), []
+    store = VectorStore.open(disk, StoreConfig(**config))
+    for operation in operations:
+        if reopen:
+            store = VectorStore.open(disk, StoreConfig(**config))
+        disk.log, result, error = [], None, ""
+        try:
+            result = _apply(store, operation)
+        except ValueError as raised:
+            error = str(raised) or "ValueError"
+        found.append({
+            "log": disk.log, "result": result, "error": error, "names": disk.names(),
+            **_answers(store.snapshot(), queries, k, **(search or {})),
+        })  # fmt: skip
+    return found
+
+
+def open_each(
+    disks: list[dict[str, np.ndarray]], config: dict[str, Any], queries: np.ndarray, k: int
+) -> list[Any]:
+    """Open each disk: what is found, or the StoreError's text; what was refused on the way."""
+    from serving.storage import StoreError
+    from serving.vector_store import StoreConfig, VectorStore
+
+    found = []
+    for files in disks:
+        try:
+            store = VectorStore.open(LoggedDisk(files), StoreConfig(**config))
+        except StoreError as error:
+            found.append({"error": str(error)})
+            continue
+        found.append({"refused": store.refused, **_answers(store.snapshot(), queries, k)})
+    return found
+
+
+def snapshots(
+    config: dict[str, Any], operations: list[dict[str, Any]], queries: np.ndarray, k: int
+) -> list[Any]:
+    """On real files: a snapshot before each operation and after the last, all searched at the end."""
+    import tempfile
+
+    from serving.storage import FileStorage
+    from serving.vector_store import StoreConfig, VectorStore
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = VectorStore.open(FileStorage(folder), StoreConfig(**config))
+        held = [store.snapshot()]
+        for operation in operations:
+            _apply(store, operation)
+            held.append(store.snapshot())
+        again = VectorStore.open(FileStorage(folder), StoreConfig(**config)).snapshot()
+        mapped = all(not array.flags.owndata and not array.flags.writeable
+                     for segment in again.segments for array in segment.arrays.values())  # fmt: skip
+        return [*(_answers(s, queries, k) for s in (*held, again)), mapped]
+
+
+def searches_beside(
+    config: dict[str, Any], start: dict[str, Any], operations: list[dict[str, Any]],
+    queries: np.ndarray, k: int,
+) -> list[Any]:  # fmt: skip
+    """One thread searches while another changes the store: every answer, with its len."""
+    from serving.vector_store import StoreConfig, VectorStore
+
+    store = VectorStore.open(LoggedDisk({}), StoreConfig(**config))
+    _apply(store, start)
+    found, errors, done = [], [], threading.Event()
+
+    def change() -> None:
+        try:
+            for operation in operations:
+                _apply(store, operation)
+        except Exception as error:  # told by the searching thread
+            errors.append(error)
+        done.set()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    while not done.is_set() and len(found) < 300:
+        found.append(_answers(store.snapshot(), queries, k))
+    thread.join()
+    if errors:
+        raise errors[0]
+    return [*found, _answers(store.snapshot(), queries, k)]
+
+
+def raised_by(action: Callable[[], Any]) -> str:
+    """The name of what an action raises, "" where it does not."""
+    try:
+        action()
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
+def refusals(vectors: np.ndarray) -> dict[str, str]:
+    """What is raised for input that has to be refused."""
+    from serving.inverted_index import probe
+    from serving.product_quantization import ProductQuantizer, kmeans
+
+    return {
+        "k-means of no points": raised_by(lambda: kmeans(vectors[:0], 3)),
+        "k-means with 0 centroids": raised_by(lambda: kmeans(vectors, 0)),
+        "5 pieces of 12 dims": raised_by(lambda: ProductQuantizer.train(vectors, 5, 4)),
+        "257 codewords": raised_by(lambda: ProductQuantizer.train(vectors, 4, 257)),
+        "0 probes": raised_by(lambda: probe(vectors, vectors, 0)),
+    }
