@@ -60,6 +60,7 @@ def register_all() -> None:
         bench_hw3_data,
         bench_hw3_finetune,
         bench_hw3_training,
+        bench_hw4,
     )
 
 
