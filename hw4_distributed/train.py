@@ -1,0 +1,150 @@
+"""Train a small Llama on text, divided among ranks in the way you choose.
+
+    python train.py --mode single
+    torchrun --nproc-per-node 2 train.py --mode dp --compress top_k --out runs/top_k.jsonl
+    torchrun --nproc-per-node 4 train.py --mode dp_pp --inner 2
+    python train.py --plot runs/curves.svg runs/single.jsonl runs/top_k.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import torch
+from distributed_training.communicator import Communicator, connect
+from distributed_training.model import ModelConfig
+from distributed_training.training import COMPRESSORS, MODES, Plan, Run, check
+from tqdm import tqdm
+
+
+def options() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--mode", choices=MODES, default="single")
+    add("--compress", choices=COMPRESSORS, default="none", help="gradients, in dp, dp_pp, dp_tp")
+    add("--backend", choices=("auto", "gloo", "nccl"), default="auto")
+    add("--text", type=Path, help="a file, read as bytes; default: Python's help texts")
+    add("--steps", type=int, default=100)
+    add("--batch", type=int, default=16, help="rows of a step, of all ranks together")
+    add("--time", type=int, default=64, help="bytes of a row")
+    add("--width", type=int, default=64)
+    add("--layers", type=int, default=4)
+    add("--heads", type=int, default=4)
+    add("--inner", type=int, default=2, help="ranks of a pipeline or tensor group in a mix")
+    add("--microbatches", type=int, default=4)
+    add("--schedule", choices=("1f1b", "gpipe"), default="1f1b")
+    add("--fraction", type=float, default=0.05, help="of top_k")
+    add("--power-rank", type=int, default=2, help="of power_sgd")
+    add("--lr", type=float, default=3e-3)
+    add("--eps", type=float, default=1e-4, help="of AdamW; a small one turns rounding into steps")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, help="log, a JSON line a step (default runs/MODE-COMPRESS.jsonl)")
+    add("--plot", type=Path, help="draw the logs named after it, and do nothing else")
+    add("logs", type=Path, nargs="*")
+    return parser
+
+
+def join(backend: str) -> tuple[Communicator, torch.device]:
+    """The group of this process, and where its tensors lie."""
+    if backend == "nccl" and not torch.cuda.is_available():
+        raise ValueError("--backend nccl needs a GPU on every rank; --backend gloo runs without")
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if backend == "auto" or alone:
+        ranks = connect()
+    else:
+        from distributed_training.torch_channel import TorchCommunicator
+
+        ranks = TorchCommunicator.start(backend)
+    if torch.cuda.is_available() and backend != "gloo":
+        return ranks, torch.device("cuda", torch.cuda.current_device())
+    return ranks, torch.device("cpu")
+
+
+def read_text(path: Path | None) -> torch.Tensor:
+    """The text's bytes, (count,) uint8."""
+    if path is None:
+        found = importlib.util.find_spec("pydoc_data.topics")
+        if found is None or found.origin is None:
+            raise ValueError("this Python has no help texts: name a file with --text")
+        path = Path(found.origin)
+    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """The training loop; every rank draws the same global batches."""
+    names = Plan.__dataclass_fields__
+    plan = Plan(**{name: getattr(arguments, name) for name in names})
+    config = ModelConfig(
+        hidden_size=arguments.width, num_layers=arguments.layers, num_heads=arguments.heads,
+        intermediate_size=arguments.width * 5 // 2, max_positions=arguments.time,
+    )  # fmt: skip
+    if arguments.width % (2 * arguments.heads):
+        raise ValueError(f"--width {arguments.width} is no multiple of twice --heads {arguments.heads}")
+    check(plan, config, int(os.environ.get("WORLD_SIZE", "1")), arguments.batch)
+    text = read_text(arguments.text)
+    if len(text) <= arguments.time + 1:
+        raise ValueError(f"--text has {len(text)} bytes, --time {arguments.time} needs more")
+    ranks, device = join(arguments.backend)
+    run = Run(plan, config, ranks, arguments.seed, device)
+    draw = torch.Generator().manual_seed(arguments.seed)
+    path = arguments.out or Path("runs") / f"{plan.mode}-{plan.compress}.jsonl"
+    first = ranks.rank == 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path if first else os.devnull, "w", encoding="utf-8") as log:
+        for step in (bar := tqdm(range(1, arguments.steps + 1), disable=not first)):
+            last = len(text) - arguments.time
+            starts = torch.randint(0, last, (arguments.batch,), generator=draw)
+            ids = text[starts[:, None] + torch.arange(arguments.time + 1)].long().to(device)
+            loss, sent = run.step(ids)
+            log.write(json.dumps({"step": step, "loss": loss, "bytes": sent}) + "\n")
+            log.flush()
+            bar.set_postfix(loss=f"{loss:.3f}", MB=f"{sent / 1e6:.1f}", refresh=False)
+    ranks.barrier()
+    ranks.close()
+
+
+def plot(picture: Path, logs: list[Path]) -> None:
+    """Loss by step and by bytes sent, a line a log."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for path in logs:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        losses = [line["loss"] for line in lines]
+        left.plot([line["step"] for line in lines], losses, label=path.stem, linewidth=1)
+        right.plot([line["bytes"] / 1e6 for line in lines], losses, label=path.stem, linewidth=1)
+    left.set(xlabel="step", ylabel="loss, nats a byte")
+    right.set(xlabel="MB sent by all ranks", xscale="symlog")
+    left.legend()
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(picture)
+
+
+def main() -> None:
+    """Train, or draw."""
+    parser = options()
+    arguments = parser.parse_args()
+    try:
+        if arguments.plot:
+            if not arguments.logs:
+                parser.error("--plot PICTURE needs logs after it")
+            plot(arguments.plot, arguments.logs)
+        else:
+            train(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
