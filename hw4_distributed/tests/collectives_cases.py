@@ -210,9 +210,10 @@ def check_traffic(group: Any, cases: list[dict[str, Any]], size: int) -> None:
 
 def check_collectives(
     student: Any, driver: Any, cases: list[dict[str, Any]], size: int, **options: Any
-) -> None:
-    """Run the cases on `size` ranks; check values and traffic of each."""
+) -> Any:
+    """Run the cases on `size` ranks; check values and traffic of each. Returns the group."""
     group = student.group(size, driver, each=each_rank(cases, size), **options)
     for place, case in enumerate(cases):
         check_values(case, [result[place] for result in group.results], size)
     check_traffic(group, cases, size)
+    return group

@@ -11,7 +11,10 @@ import numpy as np
 
 
 class LoggedDisk:
-    """`Storage` in memory. log: every operation that changes something, in order."""
+    """`Storage` in memory. log: every operation that changes something, in order.
+
+    Each rank has a disk of its own, which shows what was there at the start and what this rank did.
+    """
 
     def __init__(self, files: dict[str, np.ndarray], ranks: Any = None) -> None:
         self.files = {name: data.tobytes() for name, data in files.items()}
@@ -42,7 +45,8 @@ class LoggedDisk:
 
     def read(self, name: str) -> bytes:
         if name not in self.files:
-            raise FileNotFoundError(name)
+            others = ": a rank's disk in the tests shows what was there and its own writes, no others'"
+            raise FileNotFoundError(name + (others if self.ranks is not None else ""))
         self.reads.append(name)
         return self.files[name]
 
@@ -162,7 +166,8 @@ def load_after_crashes(disks: list[dict[str, np.ndarray]]) -> list[Any]:
 
 
 def load_on_ranks(disks: list[dict[str, np.ndarray]]) -> list[Any]:
-    """load_newest of this rank on each disk: the step, the shards, the extra."""
+    """load_newest of this rank on each disk, of which every rank has a copy of its own: the step, the
+    shards, the extra."""
     from distributed_training.checkpoint import load_newest
     from distributed_training.communicator import connect
 

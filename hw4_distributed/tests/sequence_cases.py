@@ -284,8 +284,9 @@ def check_mixture_traffic(
     assert not any(found[-1]), "something was sent after the last backward"
 
 
-def run_mixtures(student: Any, driver: Any, cases: list[dict[str, Any]]) -> np.ndarray:
-    """Checked in a group; rows routed elsewhere in all cases together."""
+def run_mixtures(student: Any, driver: Any, cases: list[dict[str, Any]]) -> tuple[int, float]:
+    """Checked in a group. Of all cases together: rows routed elsewhere, and rows that the switch saw
+    in the forwards (bytes without the counts, by a row's)."""
     size = len(cases[0]["tokens"])
     each = [{"cases": [mixture_args(case, rank) for case in cases]} for rank in range(size)]
     group = student.group(size, driver, each=each)
@@ -295,4 +296,10 @@ def run_mixtures(student: Any, driver: Any, cases: list[dict[str, Any]]) -> np.n
         check_mixture([result[place] for result in group.results], case, wanted)
         routed.append(pairs_between(case, wanted["chosen"]))
     check_mixture_traffic(group, cases, routed)
-    return sum(routed)
+    elsewhere = sum(int(pairs.sum() - np.trace(pairs)) for pairs in routed)
+    forwards = pieces(group, size, 2 * len(cases))[:-1:2]
+    rows = 0.0
+    for case, sends in zip(cases, forwards, strict=True):
+        counts = 8 * case["count"] * (size - 1)
+        rows += (int(sent_bytes(sends).sum()) - counts) / (8 * case["x"].shape[1])
+    return elsewhere, rows
