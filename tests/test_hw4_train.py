@@ -38,7 +38,7 @@ def trained(folder: Path, mode: str, size: int, *more: str) -> list[dict]:
     done = subprocess.run(
         [sys.executable, *(start if size > 1 else []), str(runner), "--mode", mode, *TINY, *more,
          "--out", str(log)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in log.read_text().splitlines()]

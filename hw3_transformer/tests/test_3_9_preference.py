@@ -189,7 +189,7 @@ def test_dpo_learns_a_preference_it_was_not_shown(student, rng):
         (token_log_probs(both, SMALL, asked) - token_log_probs(weights, SMALL, asked)).sum(1)
         for asked in (Asked(prompts, chosen), Asked(prompts, rejected))
     ]
-    # Right code reaches 0.917 ± 0.034 (500 seeds, the least 0.815), so 0.7 is six deviations off; an
+    # Right code reaches 0.917 ± 0.034 (500 seeds, the least 0.815): 0.7 is six deviations off. An
     # order by chance has 0.5 ± 0.035 on 200 pairs and passes with a probability of 1e-8.
     accuracy = float((reward[0] > reward[1]).mean())
     student.measure(Measure(name="held-out pairs in order after 40 steps", value=accuracy, full=0.7))
