@@ -242,3 +242,111 @@ def refusals(vectors: np.ndarray) -> dict[str, str]:
         "257 codewords": raised_by(lambda: ProductQuantizer.train(vectors, 4, 257)),
         "0 probes": raised_by(lambda: probe(vectors, vectors, 0)),
     }
+
+
+def _graph(index: Any) -> dict[str, Any]:
+    """The links of every level as rows (level, node, neighbor) in order, levels, the entry."""
+    rows = [(level, node, int(other)) for node, levels in enumerate(index.neighbors)
+            for level, links in enumerate(levels) for other in links]  # fmt: skip
+    return {"links": np.array(rows, np.int64).reshape(-1, 3), "entry": int(index.entry),
+            "levels": np.array([len(levels) - 1 for levels in index.neighbors], np.int64)}  # fmt: skip
+
+
+def small_world(
+    vectors: np.ndarray, m: int, ef: int, seed: int = 0, levels: list[int] | None = None
+) -> dict[str, Any]:
+    """The graph after all insertions. levels: of the nodes, where they are not drawn."""
+    from serving.hnsw import HNSW
+
+    index = HNSW(vectors.shape[1], m, ef, seed)
+    for place, vector in enumerate(vectors):
+        node = index.insert(vector, levels[place] if levels is not None else None)
+        assert node == place, f"vector {place} became node {node}"
+    return _graph(index)
+
+
+_WALKS: list[Any] = []
+
+
+def begin_walks(graph: dict[str, Any], count: int, k: int, ef: int, deleted: list[int]) -> Any:
+    """As many searches on a graph without vectors: the nodes that each asks for first."""
+    from serving.hnsw import HNSW
+
+    index = HNSW(1)
+    index.neighbors = [[[] for _ in range(level + 1)] for level in graph["levels"].tolist()]
+    for level, node, other in graph["links"].tolist():
+        index.neighbors[node][level].append(other)
+    index.entry = graph["entry"]
+    index.deleted = set(deleted)
+    _WALKS[:] = [index.search_steps(k, ef) for _ in range(count)]
+    return [{"wanted": [int(node) for node in next(walk)]} for walk in _WALKS]
+
+
+def go_on(distances: list[Any]) -> list[Any]:
+    """What each search asks for next ("wanted"), or has found ("found"), for the distances it is sent;
+    None for one that has ended."""
+    answers: list[Any] = []
+    for walk, sent in zip(_WALKS, distances, strict=True):
+        if sent is None:
+            answers.append(None)
+            continue
+        try:
+            answers.append({"wanted": [int(node) for node in walk.send(sent.tolist())]})
+        except StopIteration as end:
+            answers.append({"found": [int(node) for _, node in end.value]})
+    return answers
+
+
+def chosen(cases: list[dict[str, Any]]) -> list[Any]:
+    """select_neighbors on points, and how many distances it asked for."""
+    from serving.hnsw import select_neighbors
+
+    found = []
+    for case in cases:
+        apart, asked = case["between"].tolist(), []
+
+        def between(a: int, b: int, apart: Any = apart, asked: list[Any] = asked) -> float:
+            asked.append((a, b))
+            return apart[a][b]
+
+        candidates = list(zip(case["distances"].tolist(), case["nodes"].tolist(), strict=True))
+        nodes = select_neighbors(candidates, case["count"], between)
+        found.append([int(node) for node in nodes])
+    return found
+
+
+def drawn_levels(seed: int, m: int, count: int) -> np.ndarray:
+    """draw_level, many times."""
+    from serving.hnsw import draw_level
+
+    rng = np.random.default_rng(seed)
+    return np.array([draw_level(rng, m) for _ in range(count)], np.int64)
+
+
+def lives_of(
+    vectors: np.ndarray, queries: np.ndarray, m: int, ef: int, stages: list[dict[str, Any]], k: int
+) -> list[Any]:
+    """One index through stages of insertions ("insert": rows) and deletions ("delete": nodes); after
+    each, what `search` finds."""
+    from serving.hnsw import HNSW
+
+    index, found = HNSW(vectors.shape[1], m, ef), []
+    for stage in stages:
+        for row in stage.get("insert", []):
+            index.insert(vectors[row])
+        errors = [raised_by(lambda node=node: index.delete(node)) for node in stage.get("delete", [])]
+        answers = [index.search(query, k, ef) for query in queries]
+        found.append({"errors": errors, "ids": [a[0] for a in answers], "distances": [a[1] for a in answers]})
+    return found
+
+
+def small_world_refusals() -> dict[str, str]:
+    """What is raised for input that has to be refused."""
+    from serving.hnsw import HNSW
+
+    index = HNSW(3)
+    index.insert(np.zeros(3, np.float32))
+    return {
+        "a vector of 4 dims": raised_by(lambda: index.insert(np.zeros(4, np.float32))),
+        "k=0": raised_by(lambda: index.search(np.zeros(3, np.float32), 0)),
+    }
