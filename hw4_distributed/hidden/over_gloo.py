@@ -150,7 +150,8 @@ def compression(ranks: Communicator) -> None:
         # Rounded twice, each time by less than a 127th of the largest, which the first may raise.
         bound = (2 + 1 / 127) / 127 * max(float(g.abs().max()) for g in all_ranks)
         rounded(ranks, buckets[2])
-        assert float((buckets[2].flat - mean.view(-1)).abs().max()) <= bound + 1e-6
+        error = float((buckets[2].flat - mean.view(-1)).abs().max())
+        assert error <= bound + 1e-6, f"int8 is {error} off, {bound} is the bound"
         assert bool((buckets[2].flat != mean.view(-1)).any()), "int8 rounds nothing"
         of_rank_0 = buckets[2].flat.clone()
         broadcast(ranks, of_rank_0)
