@@ -50,7 +50,7 @@ def test_a_twenty_fourth_of_the_bytes_finds_the_candidates(student, rng):
     """Trusted: the worker that compares codes has no vectors; the comparison after it is made here."""
     for make in (cases.clustered, cases.uniform):
         vectors, queries = make(rng, 6000, DIMS, 20)
-        made = student.run(drivers.quantized, vectors=vectors, pieces=16, codewords=256, sample=3000)
+        made = student.run(drivers.quantized, vectors=vectors, pieces=16, codewords=256, sample=2000)
         codes, books = made["codes"], made["codebooks"]
         assert codes.dtype == np.uint8 and codes.nbytes * 24 == vectors.nbytes, (
             f"{codes.nbytes:,} bytes of codes for {vectors.nbytes:,} of vectors, 1/24 were asked"
