@@ -204,7 +204,7 @@ def pipelines(ranks: Communicator) -> None:
             lambda m: (len(parts[m]), 8, config.hidden_size),
         )  # fmt: skip
         if ranks.rank == ranks.size - 1:
-            assert abs(sum(losses) - expected.item()) < 1e-5
+            assert abs(sum(losses) - expected.item()) < 1e-5, f"losses {losses}"
         for name, parameter in stage.named_parameters():
             torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6)
 
@@ -265,7 +265,7 @@ def checkpoints(ranks: Communicator) -> None:
             save_sharded(storage, ranks, step, shards, {"step": step})
         for reader in (ranks, WorldOfOne()):
             loaded = load_newest(storage, reader)
-            assert loaded is not None
+            assert loaded is not None, "the checkpoint is gone"
             assert loaded[0] == 2 and loaded[2] == {"step": 2}, loaded
             for name, tensor in whole.items():
                 first, last = chunk_bounds(tensor.numel(), reader.size)[reader.rank]
