@@ -86,7 +86,7 @@ def train(arguments: argparse.Namespace) -> None:
         intermediate_size=arguments.width * 5 // 2, max_positions=arguments.time,
     )  # fmt: skip
     if arguments.width % (2 * arguments.heads):
-        raise ValueError(f"--width {arguments.width} is no multiple of twice --heads {arguments.heads}")
+        raise ValueError(f"--width {arguments.width} must be a multiple of 2 * --heads")
     check(plan, config, int(os.environ.get("WORLD_SIZE", "1")), arguments.batch)
     text = read_text(arguments.text)
     if len(text) <= arguments.time + 1:
@@ -124,7 +124,7 @@ def plot(picture: Path, logs: list[Path]) -> None:
         left.plot([line["step"] for line in lines], losses, label=path.stem, linewidth=1)
         right.plot([line["bytes"] / 1e6 for line in lines], losses, label=path.stem, linewidth=1)
     left.set(xlabel="step", ylabel="loss, nats a byte")
-    right.set(xlabel="MB sent by all ranks", xscale="symlog")
+    right.set(xlabel="MB sent by all ranks", xscale="log")
     left.legend()
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()

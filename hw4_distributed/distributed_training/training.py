@@ -62,9 +62,9 @@ def check(plan: Plan, config: ModelConfig, size: int, batch: int) -> None:
     if plan.mode.endswith("pp") and config.num_layers % inner:
         raise ValueError(f"--layers {config.num_layers} can't be shared evenly by {inner} stages")
     if plan.mode.endswith("pp") and batch // replicas % plan.microbatches:
-        raise ValueError(f"--microbatches {plan.microbatches} does not divide {batch // replicas} rows")
+        raise ValueError(f"--microbatches {plan.microbatches} must divide {batch // replicas} rows")
     if plan.compress != "none" and not plan.mode.startswith("dp"):
-        raise ValueError(f"--compress {plan.compress} works on data parallelism, not --mode {plan.mode}")
+        raise ValueError(f"--compress {plan.compress} needs dp, dp_pp or dp_tp, not {plan.mode}")
 
 
 class Run:
@@ -156,7 +156,8 @@ class Run:
         if mode.endswith("tp"):
             flat = logits.flatten(0, 1)
             vocabulary = self.config.vocab_size
-            loss = vocab_parallel_cross_entropy(flat, targets.flatten(), self.within, vocabulary)
+            right = targets.flatten()
+            loss = vocab_parallel_cross_entropy(flat, right, self.within, vocabulary)
         else:
             loss = next_token_loss(logits, targets)
         loss.backward()
