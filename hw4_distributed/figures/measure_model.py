@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parents[1]))
 
-from autograder.batch.bench_hw4 import ranks  # noqa: E402
-
 
 def main() -> None:
     """Both runs, one after the other."""
+    ranks = import_module("autograder.batch.bench_hw4").ranks  # staff only: students have no table
     found = {}
     for kind in ("ring", "pipeline"):
         with tempfile.TemporaryDirectory() as work:

@@ -128,7 +128,8 @@ def bucket_of(matrix: torch.Tensor) -> Bucket:
 
 def compression(ranks: Communicator) -> None:
     """Three calls of each reducer on gradients that every rank can make for all ranks."""
-    top, power, alone, rounded = TopKReducer(0.25), PowerSGDReducer(2), PowerSGDReducer(2), Int8Reducer()
+    top, rounded = TopKReducer(0.25), Int8Reducer()
+    power, alone = PowerSGDReducer(2), PowerSGDReducer(2)
     left = [torch.zeros(12 * 20, dtype=torch.float64) for _ in range(ranks.size)]
     for call in range(3):
         all_ranks = [normal(12, 20, seed=100 * call + rank) for rank in range(ranks.size)]
