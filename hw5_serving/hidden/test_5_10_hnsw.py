@@ -5,7 +5,7 @@ from __future__ import annotations
 import drivers_store as drivers
 import numpy as np
 import store_cases as cases
-from graph_cases import check_graph, counted, walk
+from graph_cases import check_graph, counted, exact_links, walk
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from autograder.testing import Measure
@@ -50,6 +50,15 @@ def test_given_levels_and_clusters_that_stay_connected(student, rng):
     found, _ = walk(student, graph, vectors, queries, 10, 40)
     value = cases.recall(found, cases.true_nearest(queries, vectors))
     assert value >= 0.9, f"six clusters far apart: recall@10 {value:.2f}, asked 0.9"
+    for dims, m in ((2, 2), (6, 3)):
+        few = rng.standard_normal((60, dims)).astype(np.float32)
+        made = student.run(drivers.small_world, vectors=few, m=m, ef=60, levels=[0] * 60)["links"]
+        got, wanted = {(int(a), int(b)) for _, a, b in made}, exact_links(few, m)
+        assert got == wanted, (
+            f"60 nodes of {dims} dims, m={m}, ef without limit: links {sorted(got - wanted)[:5]} are "
+            f"not the rule's, {sorted(wanted - got)[:5]} are missing\nhint: thinning is by "
+            "select_neighbors too, with the node's own distances and all its links as candidates"
+        )
     other = [student.run(drivers.small_world, vectors=vectors, m=4, ef=30, seed=s) for s in (1, 1, 2)]
     assert np.array_equal(other[0]["levels"], other[1]["levels"]), "the same seed, other levels"
     assert not np.array_equal(other[0]["levels"], other[2]["levels"]), "another seed, the same levels"

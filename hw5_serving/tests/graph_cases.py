@@ -88,3 +88,24 @@ def select(distances: np.ndarray, nodes: np.ndarray, count: int, between: np.nda
         taken.append(int(nodes[first]))
         left = [p for p in left if distances[p] < between[nodes[p], nodes[first]]]
     return taken
+
+
+def exact_links(vectors: np.ndarray, m: int) -> set[tuple[int, int]]:
+    """The links of level 0 where ef_construction is no limit: every node that can be reached is a
+    candidate, and what is chosen is the rule's alone."""
+    apart = cases.distances(vectors, vectors)
+    links: dict[int, list[int]] = {0: []}
+    for node in range(1, len(vectors)):
+        reached, left = {0}, [0]
+        while left:
+            more = [other for other in links[left.pop()] if other not in reached]
+            reached.update(more)
+            left += more
+        nodes = np.array(sorted(reached))
+        links[node] = select(apart[node, nodes], nodes, m, apart)
+        for other in links[node]:
+            links[other].append(node)
+            if len(links[other]) > 2 * m:
+                nodes = np.array(links[other])
+                links[other] = select(apart[other, nodes], nodes, 2 * m, apart)
+    return {(node, other) for node, others in links.items() for other in others}

@@ -50,6 +50,8 @@ def test_a_twenty_fourth_of_the_bytes_finds_the_candidates(student, rng):
     """Trusted: the worker that compares codes has no vectors; the comparison after it is made here."""
     for make in (cases.clustered, cases.uniform):
         vectors, queries = make(rng, 6000, DIMS, 20)
+        sizes = np.repeat(rng.permutation(np.linspace(0.3, 2, 16)), 6).astype(np.float32)
+        vectors, queries = vectors * sizes, queries * sizes  # each piece needs a codebook of its own
         made = student.run(drivers.quantized, vectors=vectors, pieces=16, codewords=256, sample=2000)
         codes, books = made["codes"], made["codebooks"]
         assert codes.dtype == np.uint8 and codes.nbytes * 24 == vectors.nbytes, (
@@ -91,15 +93,18 @@ def test_append_delete_and_compact_against_brute_force(student, rng):
         append(range(2000, 2250), vectors[400:650]), delete([2000, 5]), COMPACT,
     ]  # fmt: skip
     config = {"dims": 8, "lists": 6, "pieces": 2, "index_from": 200, "seed": 3}
+    note = {"notes.txt": np.arange(5, dtype=np.uint8)}
     for reopen in (False, True):
         found = student.run(
-            drivers.play, config=config, operations=operations, queries=queries, k=10, reopen=reopen
-        )
+            drivers.play, config=config, operations=operations, queries=queries, k=10, reopen=reopen,
+            files=note,
+        )  # fmt: skip
         contents: cases.Contents = {}
         for place, (operation, got) in enumerate(zip(operations, found, strict=True)):
             where = f"operation {place + 1} ({operation['kind']}), reopened: {reopen}"
             before, contents = contents, cases.applied(contents, operation)
             assert not got["error"], f"{where}: {got['error']}"
+            assert "notes.txt" in got["names"], f"{where}: a file that is not the store's is gone"
             if operation["kind"] == "delete":
                 gone = len(before) - len(contents)
                 assert got["result"] == gone, f"{where}: {got['result']} deleted, {gone} were there"
