@@ -134,17 +134,23 @@ class HNSW:
     def search(self, query: np.ndarray, k: int, ef: int = 64) -> tuple[np.ndarray, np.ndarray]:
         """((≤ k,) int64 nodes, (≤ k,) float32 squared distances) of the nearest that are not deleted.
 
-        Where fewer than k come back though more live, again with twice the ef, until ef
-        reaches the number of nodes.
+        Where fewer than k come back though more live, again with twice the ef, until ef reaches the
+        number of nodes; where that is not enough (equal vectors are linked to few of their like, and
+        some may be out of reach), all that live are compared.
         """
         # BEGIN SOLUTION 5.10
-        living = len(self.neighbors) - len(self.deleted)
+        living = [node for node in range(len(self.neighbors)) if node not in self.deleted]
         while True:
             found = self.answer(self.search_steps(k, ef), query)
-            if len(found) >= min(k, living) or ef >= len(self.neighbors):
-                nodes = np.array([node for _, node in found], np.int64)
-                return nodes, np.array([distance for distance, _ in found], np.float32)
+            if len(found) >= min(k, len(living)):
+                break
+            if ef >= len(self.neighbors):
+                apart = self.distances(query, living).tolist()
+                found = sorted(zip(apart, living, strict=True))[:k]
+                break
             ef *= 2
+        nodes = np.array([node for _, node in found], np.int64)
+        return nodes, np.array([distance for distance, _ in found], np.float32)
         # END SOLUTION
 
     def insert(self, vector: np.ndarray, level: int | None = None) -> int:
