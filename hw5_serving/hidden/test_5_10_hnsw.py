@@ -32,9 +32,9 @@ def test_uniform_and_heavy_tailed_sets(student, rng):
 
 @number("5.10")
 @weight(0.7)
-def test_given_levels_and_clusters_that_stay_connected(student, rng):
-    """Clusters far apart, inserted one after another: links between them must survive thinning."""
-    centers = 50 * rng.standard_normal((6, 4))
+def test_given_levels_and_the_links_of_the_rule(student, rng):
+    """Clusters inserted one after another; a small graph, link by link."""
+    centers = 2 * rng.standard_normal((6, 4))
     vectors = (centers.repeat(40, 0) + rng.standard_normal((240, 4))).astype(np.float32)
     levels = [0] * 240
     for place, level in {7: 1, 60: 3, 90: 2, 130: 3, 150: 1, 200: 4, 230: 2}.items():
@@ -49,7 +49,7 @@ def test_given_levels_and_clusters_that_stay_connected(student, rng):
     queries = (centers + rng.standard_normal((6, 4))).astype(np.float32)
     found, _ = walk(student, graph, vectors, queries, 10, 40)
     value = cases.recall(found, cases.true_nearest(queries, vectors))
-    assert value >= 0.9, f"six clusters far apart: recall@10 {value:.2f}, asked 0.9"
+    assert value >= 0.9, f"six clusters: recall@10 {value:.2f}, asked 0.9"
     for dims, m in ((2, 2), (6, 3)):
         few = rng.standard_normal((60, dims)).astype(np.float32)
         made = student.run(drivers.small_world, vectors=few, m=m, ef=60, levels=[0] * 60)["links"]
