@@ -45,7 +45,8 @@ def test_a_rollout_with_late_and_manual_events(student, rng):
     story = student.run(drivers.rollout_story, events=[*part, *part, *part], name="n",
                         steps=[0.2, 0.3, 0.5, 1.0], requests_per_step=12, keys=keys)  # fmt: skip
     wanted = expected_evidence([[20, 1, 12, 1]] * 3)
-    assert_close([story[i]["evidence"] for i in (4, 9, 14)], wanted, rtol=1e-9, atol=1e-12,
+    got = np.array([story[i]["evidence"] for i in (4, 9, 14)])
+    assert_close(got, np.array(wanted), rtol=1e-9, atol=1e-12,
                  name="evidence after each step", hint="it goes on over the steps")  # fmt: skip
     events = [["record", "canary", False, 5], ["rollback", "by hand"], ["rollback", "again"],
               ["record", "canary", False, 50], ["look"], ["record", "other", False, 1]]  # fmt: skip

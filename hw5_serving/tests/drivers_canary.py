@@ -14,17 +14,17 @@ def positions(keys: list[str], salt: str) -> np.ndarray:
     return np.array([position(key, salt) for key in keys], np.float64)
 
 
-def routes(keys: list[str], name: str, steps: list[float]) -> list[list[bool]]:
-    """By step: whether each key goes to the canary. One answered request ends a step."""
+def routes(keys: list[str], name: str, steps: list[float]) -> np.ndarray:
+    """(steps, keys) uint8: whether each key goes to the canary. One answered request ends a step."""
     from serving.canary import CANARY, Rollout
 
     rollout = Rollout(name, steps, requests_per_step=1)
     found = []
     for _ in steps:
-        found.append([rollout.route(key) == CANARY for key in keys])
+        found.append(np.array([rollout.route(key) == CANARY for key in keys], np.uint8))
         rollout.record("canary", False)
         rollout.look()
-    return found
+    return np.stack(found)
 
 
 def evidence(blocks: list[list[list[int]]], options: dict[str, Any]) -> list[list[float]]:

@@ -100,16 +100,16 @@ def test_nobody_wins_on_average_where_the_versions_are_equal(student, rng):
 @weight(1)
 def test_looked_at_all_the_time_it_seldom_errs_and_finds_the_bad_one(student, rng):
     """1,000 A/A runs of 100 looks: ≤ 2% roll back. A canary at 10% against 2% is found by 4,000."""
-    # Rejections of an exact test are Binomial(1000, ≤ 0.005): more than 20 with 8.5e-8. A z-test at
-    # 0.5% at each of these looks rejects in 7% and more: ≤ 20 of 1,000 with 1e-12.
+    # Rejections of an exact test are Binomial(1000, ≤ 0.005): more than 20 with 7.2e-8. A z-test at
+    # 0.5% at each of these looks rejects in 5.3% (40,000 simulated runs): ≤ 20 of 1,000 with 8e-7.
     equal = drawn_counts(rng, 1000, 100, 20, 0.5, 0.2, 0.2)
     first = np.array(student.run(drivers.first_rejections, runs=equal, options={}))
     assert first.shape == (1000,), f"{first.shape} answers for 1,000 runs"
     false = int((first >= 0).sum())
     student.measure(Measure(name="false rollbacks of 1,000 A/A runs", value=float(false)))
     assert false <= 20, f"{false} of 1,000 runs in which nothing differs are rolled back, at most 20"
-    # Of 10,000 simulated runs 0.3% need more than 4,000 requests: with 1% more than 10 of 200 are
-    # Binomial(200, 0.01) > 10: 8e-6 · … 1e-5; the limit 20 of 200 has 1e-14.
+    # Of 40,000 simulated runs 0.07% need more than 4,000 requests. Even at 1% more than 20 of 200
+    # would be Binomial(200, 0.01) > 20: 2.5e-15.
     bad = drawn_counts(rng, 200, 200, 20, 0.1, 0.02, 0.1)
     first = np.array(student.run(drivers.first_rejections, runs=bad, options={}))
     found = first[first >= 0]

@@ -1,0 +1,154 @@
+"""Task 5.11: requests with different LoRA adapters in one flat batch (Chen et al., 2024: Punica).
+
+A step of the engine holds tokens of many requests, one after the other: (tokens, in_features). Each
+token has the slot of its request's adapter, or −1 for none. The base weight is read once for all;
+each adapter's two thin matrices only touch the tokens that are its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Adapter = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def token_segments(slots: Tensor) -> tuple[Tensor, list[tuple[int, int, int]]]:
+    """An order in which tokens of equal slots stand together, and where each slot's tokens are then.
+
+    slots: (tokens,) int64, −1 for tokens without adapter. Returns `order` (tokens,), stable: tokens of
+    one slot keep their order; and (slot, start, stop) for each slot ≥ 0 that occurs, rising.
+    """
+    # BEGIN SOLUTION 5.11
+    order = torch.argsort(slots, stable=True)
+    found, counts = torch.unique_consecutive(slots[order], return_counts=True)
+    stops = counts.cumsum(0)
+    rows = zip(found.tolist(), (stops - counts).tolist(), stops.tolist(), strict=True)
+    return order, [row for row in rows if row[0] >= 0]
+    # END SOLUTION
+
+
+@dataclass
+class SlotUse:
+    """An adapter in a slot: its name, the requests that use it, whether it is to go."""
+
+    name: str
+    users: int = 0
+    leaving: bool = False
+
+
+class LoRABank:
+    """Adapters of several layers in numbered slots; loaded and removed while requests run.
+
+    widths: by layer name (in_features, out_features). An adapter is, by layer name, A (rank,
+    in_features) and B (out_features, rank), and `scale`; layers that it lacks stay as they are.
+    Ranks may differ between adapters. B is kept multiplied by scale, so that a step needs no more.
+    """
+
+    def __init__(self, widths: Mapping[str, tuple[int, int]], slots: int) -> None:
+        self.widths = dict(widths)
+        self.use: list[SlotUse | None] = [None] * slots
+        self.weights: list[dict[str, tuple[Tensor, Tensor]]] = [{} for _ in range(slots)]
+
+    def load(self, name: str, adapter: Adapter, scale: float) -> int:
+        """Put an adapter into the lowest free slot; returns the slot.
+
+        Raises ValueError, and changes nothing, for a name that is loaded (and not leaving), a layer
+        that is not in `widths`, or shapes that do not fit; RuntimeError where no slot is free.
+        """
+        # BEGIN SOLUTION 5.11
+        if any(use and use.name == name and not use.leaving for use in self.use):
+            raise ValueError(f"adapter {name!r} is loaded already")
+        for layer, (a, b) in adapter.items():
+            if layer not in self.widths:
+                raise ValueError(f"adapter {name!r}: there is no layer {layer!r}")
+            wide, tall = self.widths[layer]
+            if a.shape[1:] != (wide,) or b.shape != (tall, a.shape[0]):
+                raise ValueError(
+                    f"adapter {name!r}, layer {layer!r}: A {tuple(a.shape)} and B {tuple(b.shape)} do "
+                    f"not fit a layer from {wide} to {tall}"
+                )
+        if None not in self.use:
+            raise RuntimeError(f"no slot is free for adapter {name!r}")
+        slot = self.use.index(None)
+        self.weights[slot] = {k: (a.clone(), b * scale) for k, (a, b) in adapter.items()}
+        self.use[slot] = SlotUse(name)
+        return slot
+        # END SOLUTION
+
+    def acquire(self, name: str) -> int:
+        """The slot for a new request with this adapter. KeyError where it is not loaded, or leaving."""
+        # BEGIN SOLUTION 5.11
+        for slot, use in enumerate(self.use):
+            if use and use.name == name and not use.leaving:
+                use.users += 1
+                return slot
+        raise KeyError(f"adapter {name!r} is not loaded")
+        # END SOLUTION
+
+    def release(self, slot: int) -> None:
+        """A request with this slot has ended; the last user of a leaving adapter frees the slot."""
+        # BEGIN SOLUTION 5.11
+        use = self.use[slot]
+        if use is None or not use.users:
+            raise ValueError(f"slot {slot} has no user")
+        use.users -= 1
+        self._free_if_unused(slot)
+        # END SOLUTION
+
+    def remove(self, name: str) -> None:
+        """Take no new requests with this adapter; it goes when the last of those running has ended.
+
+        KeyError where it is not loaded, or leaving already.
+        """
+        # BEGIN SOLUTION 5.11
+        for slot, use in enumerate(self.use):
+            if use and use.name == name and not use.leaving:
+                use.leaving = True
+                self._free_if_unused(slot)
+                return
+        raise KeyError(f"adapter {name!r} is not loaded")
+        # END SOLUTION
+
+    def _free_if_unused(self, slot: int) -> None:
+        """Empty the slot of a leaving adapter that nobody uses: its memory is let go."""
+        # BEGIN SOLUTION 5.11
+        use = self.use[slot]
+        if use and use.leaving and not use.users:
+            self.use[slot], self.weights[slot] = None, {}
+        # END SOLUTION
+
+    def add_updates(self, layer: str, x: Tensor, slots: Tensor, out: Tensor) -> None:
+        """Add each token's low-rank update into `out`, in place.
+
+        x: (tokens, in_features); slots: (tokens,) int64; out: (tokens, out_features). Costs
+        tokens · rank · (in + out), whatever the number of adapters; nothing of size in × out is made.
+        """
+        # BEGIN SOLUTION 5.11
+        order, segments = token_segments(slots)
+        for slot, start, stop in segments:
+            if layer not in self.weights[slot]:
+                continue
+            a, b = self.weights[slot][layer]
+            rows = order[start:stop]
+            out.index_add_(0, rows, x[rows] @ a.T @ b.T)
+        # END SOLUTION
+
+
+class BatchedLoRALinear(nn.Module):
+    """A linear layer whose tokens may each have an adapter; `slots` is set before each step."""
+
+    def __init__(self, base: nn.Linear, bank: LoRABank, layer: str) -> None:
+        super().__init__()
+        self.base, self.bank, self.layer = base, bank, layer
+        self.slots: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (tokens, in_features) -> (tokens, out_features), each token with its own adapter."""
+        out = self.base(x)
+        if self.slots is not None:
+            self.bank.add_updates(self.layer, x, self.slots, out)
+        return out
