@@ -12,7 +12,7 @@ Array = np.ndarray
 
 def unpacked(codes: Array) -> Array:
     """Two codes a byte, the first low: (out, in / 2) -> (out, in)."""
-    return np.stack([codes & 15, codes >> 4], 2).reshape(len(codes), -1)
+    return np.stack([codes & 15, codes >> 4], 2).reshape(len(codes), 2 * codes.shape[1])
 
 
 def meaning(parts: dict[str, Array], bits: int) -> Array:
@@ -32,7 +32,7 @@ def meaning(parts: dict[str, Array], bits: int) -> Array:
 
 def grid(weight: Array, bits: int, group: int, symmetric: bool) -> tuple[Array, Array]:
     """Scale and zero of each group by the formula, in float32 as the task says."""
-    by_group = weight.astype(np.float32).reshape(len(weight), -1, group)
+    by_group = weight.astype(np.float32).reshape(len(weight), weight.shape[1] // group, group)
     if symmetric:
         scales = np.abs(by_group).max(2) / np.float32(2 ** (bits - 1) - 1)
         scales = np.where(scales == 0, np.float32(1), scales)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import adapter_peer
+import peers_adapters as peers
 import drivers_versions as drivers
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, partial_credit, weight
@@ -94,7 +94,7 @@ def test_speed_of_many_adapters(student, rng, set_score):
         assert_close(value, merged_answers(**parts), rtol=1e-3, atol=1e-3, name="the timed answer")
 
     result = race(
-        student, drivers.batch_of_adapters, adapter_peer.merged_in_turn, make_arguments, check, pairs=5
+        student, drivers.batch_of_adapters, peers.merged_in_turn, make_arguments, check, pairs=5
     )
     score_ratio(
         student, set_score, 1.5, result.ratio, full=5.0, zero=1.2, name="64 requests, 32 adapters",

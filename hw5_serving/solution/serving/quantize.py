@@ -37,7 +37,8 @@ class QuantizedWeight:
         # BEGIN SOLUTION 5.5
         codes = self.unpacked()
         rows, columns = codes.shape
-        grouped = codes.view(rows, self.scales.shape[1], -1).to(torch.float32)
+        groups = self.scales.shape[1]
+        grouped = codes.view(rows, groups, columns // groups).to(torch.float32)
         middle = float(2 ** (self.bits - 1))
         zeros = middle if self.zeros is None else self.zeros.to(torch.float32)[..., None]
         return ((grouped - zeros) * self.scales[..., None]).view(rows, columns)
@@ -108,7 +109,9 @@ def nearest_codes(weight: Tensor, scales: Tensor, zeros: Tensor | None, bits: in
     """
     # BEGIN SOLUTION 5.5
     rows, columns = weight.shape
-    steps = (weight.to(torch.float32).reshape(rows, scales.shape[1], columns // scales.shape[1]) / scales[..., None]).round()
+    groups = scales.shape[1]
+    grouped = weight.to(torch.float32).reshape(rows, groups, columns // groups)
+    steps = (grouped / scales[..., None]).round()
     zero = float(2 ** (bits - 1)) if zeros is None else zeros[..., None].to(torch.float32)
     return (steps + zero).clamp(0, 2**bits - 1).to(torch.uint8).view(rows, columns)
     # END SOLUTION
