@@ -142,7 +142,7 @@ def main() -> None:
             plot(arguments.plot, arguments.logs)
         else:
             train(arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # an OSError names its file
         parser.error(str(error))
 
 

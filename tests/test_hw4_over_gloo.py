@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from autograder.batch.bench_hw4 import no_loopback
+
 HOMEWORK = Path(__file__).parents[1] / "hw4_distributed"
 SCRIPT = HOMEWORK / "hidden" / "over_gloo.py"
 CHECKS = 2 * 8  # each of the script's checks, started at once and in batches
 
 
-def no_loopback() -> str:
-    """Why ranks can't talk over loopback here; "" where they can."""
-    try:
-        with socket.socket() as listening, socket.socket() as calling:
-            listening.bind(("127.0.0.1", 0))
-            listening.listen()
-            calling.connect(listening.getsockname())
-    except OSError as error:
-        return f"loopback sockets can't be used here: {error}"
-    return ""
-
-
 @pytest.mark.skipif(not SCRIPT.is_file(), reason="a student's copy")
 @pytest.mark.parametrize("size", [2, 3])
 def test_everything_is_as_in_one_process(size):
-    reason = no_loopback()
-    if reason:
+    if reason := no_loopback():
         pytest.skip(reason)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone",
