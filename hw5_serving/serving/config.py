@@ -31,7 +31,8 @@ class EngineConfig:
     """How much an engine may hold and do at once.
 
     block_size: tokens of one cache block. num_blocks: blocks of the pool. token_budget: the most
-    tokens one step computes. max_sequences: the most requests that run side by side.
+    tokens one step computes. max_sequences: the most requests that run side by side. num_guesses:
+    tokens that a proposer guesses ahead, for each request and step (5.4).
     """
 
     block_size: int = 16
@@ -39,8 +40,9 @@ class EngineConfig:
     token_budget: int = 256
     max_sequences: int = 64
     prefix_caching: bool = True
+    num_guesses: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "num_blocks", "token_budget", "max_sequences"):
+        for name in ("block_size", "num_blocks", "token_budget", "max_sequences", "num_guesses"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")

@@ -13,6 +13,7 @@ class Status(Enum):
     RUNNING = "running"
     FINISHED = "finished"
     ABORTED = "aborted"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Sequence:
 
     namespace: what the cached keys and values depend on besides the tokens: the version of the
     weights, the adapter. Position p of the text lies in slot p % block_size of block
-    block_table[p // block_size].
+    block_table[p // block_size]. proposed: tokens guessed to come next (5.4); the next step computes
+    and checks them. They are no part of the text until then. version, adapter, adapter_slot (−1: none):
+    what the model runner runs it with (5.11). error: why it failed.
     """
 
     request_id: int
@@ -45,6 +48,11 @@ class Sequence:
     block_table: list[int] = field(default_factory=list)
     status: Status = Status.WAITING
     num_preemptions: int = 0
+    proposed: list[int] = field(default_factory=list)
+    version: str = ""
+    adapter: str | None = None
+    adapter_slot: int = -1
+    error: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -55,6 +63,11 @@ class Sequence:
     def num_tokens(self) -> int:
         """Tokens so far, prompt included."""
         return len(self.token_ids)
+
+    @property
+    def lag(self) -> int:
+        """How many tokens, guessed ones included, `num_computed_tokens` has to catch up."""
+        return self.num_tokens + len(self.proposed) - self.num_computed_tokens
 
     @property
     def answer(self) -> list[int]:

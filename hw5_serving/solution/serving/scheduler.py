@@ -31,7 +31,8 @@ class Scheduler:
     """Continuous batching (Yu et al., 2022, Orca) with chunked prefill (Agrawal et al., 2024).
 
     There are no phases: each step lets `num_computed_tokens` of some requests catch up with
-    `num_tokens`. A prompt is a long way behind, a decoding request one token.
+    `num_tokens` and the tokens guessed beyond it (`Sequence.lag` counts both). A prompt is a long way
+    behind, a decoding request one token and its guesses.
     """
 
     def __init__(self, config: EngineConfig, blocks: BlockManager) -> None:
@@ -57,9 +58,10 @@ class Scheduler:
         Running requests come first, from oldest to newest, then waiting ones in order, as long as
         the token budget, max_sequences and free blocks allow; nobody overtakes the head of the
         queue. A request gets what it lacks or what is left of the budget. Where a running request
-        gets no block, the newest running one is preempted (itself, if it is the newest): its blocks
-        are freed, its tokens are kept, and it waits at the head of the queue to be recomputed. No
-        request is admitted in a step that preempted one.
+        gets no block, its guesses (`proposed`) are dropped first: nobody is preempted for a guess.
+        Then the newest running one is preempted (itself, if it is the newest): its blocks are freed,
+        its guesses dropped, its tokens kept, and it waits at the head of the queue to be recomputed.
+        No request is admitted in a step that preempted one.
         """
         # BEGIN SOLUTION 5.3
         budget = self.config.token_budget
@@ -68,17 +70,19 @@ class Scheduler:
         place = 0
         while place < len(self.running) and budget > 0:
             sequence = self.running[place]
-            count = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
-            reach = sequence.num_computed_tokens + count
-            while self.blocks.blocks_wanted(sequence, reach) > self.blocks.num_free:
+            done = sequence.num_computed_tokens
+            if self._lacks_blocks(sequence, done + min(sequence.lag, budget)):
+                sequence.proposed = []
+            count = min(sequence.lag, budget)
+            while self._lacks_blocks(sequence, done + count):
                 victim = self.running.pop()
                 self._preempt(victim)
                 preempted.append(victim.request_id)
                 if victim is sequence:
                     break
             else:
-                self.blocks.allocate(sequence, reach)
-                plan.append((sequence.request_id, sequence.num_computed_tokens, count))
+                self.blocks.allocate(sequence, done + count)
+                plan.append((sequence.request_id, done, count))
                 budget -= count
                 place += 1
         while not preempted and self.waiting and budget > 0:
@@ -94,8 +98,11 @@ class Scheduler:
     def finish_step(self, step: ScheduledStep, new_tokens: dict[int, list[int]]) -> list[Sequence]:
         """Account for a step that ran; returns the sequences that are now complete.
 
-        new_tokens: by request id, tokens drawn for requests that caught up. Complete requests give
-        their blocks back. Requests aborted meanwhile are passed over.
+        new_tokens: by request id, tokens for requests that caught up: one, or several where guesses
+        proved right. Tokens beyond the end of an answer are dropped. Of the positions that the step
+        computed only those before the last token count: it was drawn just now, and what was computed
+        in its place and behind it was a wrong guess. Only then are full blocks registered. Complete
+        requests give their blocks back. Requests aborted meanwhile are passed over.
         """
         # BEGIN SOLUTION 5.3
         by_id = {sequence.request_id: sequence for sequence in self.running}
@@ -104,11 +111,12 @@ class Scheduler:
             sequence = by_id.get(request_id)
             if sequence is None:
                 continue
-            sequence.num_computed_tokens = first + count
-            self.blocks.register(sequence)
             for token in new_tokens.get(request_id, ()):
                 if not sequence.done:
                     sequence.token_ids.append(token)
+            sequence.proposed = []
+            sequence.num_computed_tokens = min(first + count, sequence.num_tokens - 1)
+            self.blocks.register(sequence)
             if sequence.done:
                 self._leave(sequence, Status.FINISHED)
                 complete.append(sequence)
@@ -131,16 +139,22 @@ class Scheduler:
             return None
         known = len(self.blocks.cached_prefix(sequence)) * self.blocks.block_size
         count = min(sequence.num_tokens - known, budget)
-        if self.blocks.blocks_wanted(sequence, known + count) > self.blocks.num_free:
+        if self._lacks_blocks(sequence, known + count):
             return None
         self.blocks.allocate(sequence, known + count)
         sequence.status = Status.RUNNING
         return sequence.request_id, known, count
         # END SOLUTION
 
+    def _lacks_blocks(self, sequence: Sequence, reach: int) -> bool:
+        # BEGIN SOLUTION 5.3
+        return self.blocks.blocks_wanted(sequence, reach) > self.blocks.num_free
+        # END SOLUTION
+
     def _preempt(self, sequence: Sequence) -> None:
         # BEGIN SOLUTION 5.3
         self.blocks.free(sequence)
+        sequence.proposed = []
         sequence.status = Status.WAITING
         sequence.num_preemptions += 1
         self.waiting.appendleft(sequence)
