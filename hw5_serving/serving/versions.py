@@ -1,8 +1,183 @@
-"""Task 5.11: not written yet; the homework is a draft."""
+"""Task 5.11: several versions of the weights in one process, swapped while requests run.
+
+A request begins on one version and ends on it: it *pins* that version. New weights are staged
+beside the ones in use, looked at, and only then made active, between two steps; from then on they
+answer new requests. The version before stays, so that a rollback takes no loading. Older ones are
+let go with the last request that is pinned to them.
+
+Threads. `stage` may run in any thread while another one runs steps: it touches no tensor of another
+version, and holds the lock only to put the finished one in. All else is a few look-ups under the
+same lock. A model that `model` gave is whole and never changes. `activate` and `rollback` are for
+the engine to call between steps, so that its queue and the active version change together.
+"""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-def unfinished() -> None:
-    """Holds the task's place."""
-    raise NotImplementedError("task 5.11: unfinished")
+import torch
+from torch import Tensor, nn
+
+from serving.model import Llama
+
+
+class WeightsError(ValueError):
+    """A state or a change of versions that is refused; nothing has changed."""
+
+
+def state_checksum(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state, 64 hexadecimal digits; what its publisher sends along.
+
+    Names in sorted order; for each of them four parts: its UTF-8, the dtype ("float32"), the
+    shape ("3x4", "" for a scalar), the values' bytes, row by row. Each part comes after its own
+    length in bytes, as 8 bytes little-endian. Layout in memory does not count: a transposed view has
+    the checksum of its copy. No second copy of a contiguous tensor is made.
+    """
+    raise NotImplementedError("task 5.11: state_checksum")
+
+
+@dataclass
+class LoadedVersion:
+    """A version in memory: its model, the requests pinned to it, whether it goes with the last.
+
+    label: never the same twice, while a name may be given again to other weights.
+    """
+
+    model: Llama
+    label: str
+    users: int = 0
+    leaving: bool = False
+
+
+def without_weights(model: Llama) -> Llama:
+    """Given: the model's modules with no memory behind their parameters (device "meta")."""
+    empty: dict[int, Tensor] = {}
+    for tensor in model.state_dict(keep_vars=True).values():
+        blank = torch.empty_like(tensor, device="meta")
+        if isinstance(tensor, nn.Parameter):
+            blank = nn.Parameter(blank, requires_grad=False)
+        empty[id(tensor)] = blank
+    return copy.deepcopy(model, empty)
+
+
+class VersionedWeights:
+    """Versions by name. One is active; one may be `previous`; others are staged, or leaving."""
+
+    def __init__(self, model: Llama, version: str) -> None:
+        """The model becomes `version`, as it is, not copied; it is active."""
+        self._lock = threading.Lock()
+        self._count = 0
+        self._loaded: dict[str, LoadedVersion] = {}
+        self._put_in(version, model)
+        self._active = version
+        self._previous: str | None = None
+        self._blueprint = without_weights(model)
+
+    @property
+    def active(self) -> str:
+        """The version that new requests get."""
+        return self._active
+
+    @property
+    def previous(self) -> str | None:
+        """The version that `rollback` goes back to."""
+        return self._previous
+
+    @property
+    def versions(self) -> list[str]:
+        """All that are in memory, in the order in which they came; leaving ones too."""
+        with self._lock:
+            return list(self._loaded)
+
+    def model(self, version: str) -> Llama:
+        """A loaded version's model, leaving ones too; KeyError where there is none."""
+        with self._lock:
+            return self._loaded[version].model
+
+    def namespace(self, version: str) -> str:
+        """What names this version's keys and values in the prefix cache: nobody else's, ever.
+
+        The version's own name would not do: of a version that has gone, blocks may still lie in the
+        cache, and its name may be staged again with other weights. KeyError where there is none.
+        """
+        raise NotImplementedError("task 5.11: VersionedWeights.namespace")
+
+    def stage(self, version: str, state: Mapping[str, Tensor], checksum: str) -> None:
+        """Load a version beside the others; it gets no requests yet, save those that name it.
+
+        Raises WeightsError, and changes nothing, for a name in use (also a leaving one); names
+        that the model lacks or the state does; a value that is no tensor; other shapes or dtypes
+        than the model's; nan or infinite values; another checksum. The message says which.
+        The state is copied first and its copy is checked: what the caller does with the tensors
+        afterwards, or meanwhile, changes no version. Costs one copy of the state.
+        """
+        raise NotImplementedError("task 5.11: VersionedWeights.stage")
+
+    def _check_unused(self, version: str) -> None:
+        raise NotImplementedError("task 5.11: VersionedWeights._check_unused")
+
+    def _put_in(self, version: str, model: Llama) -> None:
+        """Given: keep a version; the lock is held. Its label is one that none had before."""
+        model.eval().requires_grad_(False)
+        self._loaded[version] = LoadedVersion(model, f"{version}#{self._count}")
+        self._count += 1
+
+    def activate(self, version: str) -> None:
+        """New requests get this version; the one that was active becomes `previous`.
+
+        The `previous` one of before, if it is another, leaves: it takes no new requests, and is let
+        go when nobody is pinned to it, at once if nobody is now. Staged versions that were never
+        active stay. To activate the active version changes nothing. KeyError where the version is
+        not loaded, or leaving.
+        """
+        raise NotImplementedError("task 5.11: VersionedWeights.activate")
+
+    def rollback(self) -> str:
+        """Make `previous` active again; the one that was active leaves. Returns the active name.
+
+        There is no `previous` after it: a second alarm must not bring the bad version back. Raises
+        WeightsError where there is none.
+        """
+        raise NotImplementedError("task 5.11: VersionedWeights.rollback")
+
+    def acquire(self, version: str | None = None) -> str:
+        """Pin a new request to a version, by default the active one; returns its name.
+
+        KeyError where it is not loaded, or leaving.
+        """
+        raise NotImplementedError("task 5.11: VersionedWeights.acquire")
+
+    def release(self, version: str) -> None:
+        """A request pinned to the version has ended; the last one lets a leaving version go.
+
+        KeyError where it is not loaded, ValueError where nobody is pinned to it.
+        """
+        raise NotImplementedError("task 5.11: VersionedWeights.release")
+
+    def drop(self, version: str) -> None:
+        """Let a version leave: a staged one that is not wanted, or `previous`, to save its memory.
+
+        WeightsError for the active one; KeyError where it is not loaded, or leaving already.
+        """
+        raise NotImplementedError("task 5.11: VersionedWeights.drop")
+
+    def _serving(self, version: str) -> LoadedVersion:
+        """The version, if new requests may have it. The lock is held."""
+        raise NotImplementedError("task 5.11: VersionedWeights._serving")
+
+    def _leave(self, version: str) -> None:
+        """No new requests for it any more. The lock is held."""
+        raise NotImplementedError("task 5.11: VersionedWeights._leave")
+
+    def _let_go_if_unused(self, version: str) -> None:
+        """Forget a leaving version that nobody is pinned to. The lock is held."""
+        raise NotImplementedError("task 5.11: VersionedWeights._let_go_if_unused")
+
+
+def check_shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise WeightsError where names, shapes or dtypes are not those wanted; reads no values."""
+    raise NotImplementedError("task 5.11: check_shapes")
