@@ -91,7 +91,9 @@ class Tokenizer:
         for place, message in enumerate(messages):
             role, content = message.get("role"), message.get("content")
             if role not in ROLES:
-                raise ValueError(f"message {place}: the role {role!r} is none of {', '.join(ROLES)}")
+                raise ValueError(
+                    f"message {place}: the role {role!r} is none of {', '.join(ROLES)}"
+                )
             if not isinstance(content, str):
                 raise ValueError(f"message {place}: the content is no text")
             ids.extend((opens, *self.encode(f"{role}\n{content}"), closes, *line))
