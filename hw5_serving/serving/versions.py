@@ -34,8 +34,8 @@ def state_checksum(state: Mapping[str, Tensor]) -> str:
 
     Names in sorted order; for each of them four parts: its UTF-8, the dtype ("float32"), the
     shape ("3x4", "" for a scalar), the values' bytes, row by row. Each part comes after its own
-    length in bytes, as 8 bytes little-endian. Layout in memory does not count: a transposed view has
-    the checksum of its copy. No second copy of a contiguous tensor is made.
+    length in bytes, as 8 bytes little-endian. Layout in memory does not count: a transposed view
+    has the checksum of its copy.
     """
     raise NotImplementedError("task 5.11: state_checksum")
 
@@ -112,8 +112,9 @@ class VersionedWeights:
         Raises WeightsError, and changes nothing, for a name in use (also a leaving one); names
         that the model lacks or the state does; a value that is no tensor; other shapes or dtypes
         than the model's; nan or infinite values; another checksum. The message says which.
-        The state is copied first and its copy is checked: what the caller does with the tensors
-        afterwards, or meanwhile, changes no version. Costs one copy of the state.
+        Each value is read once, copied, and its copy is checked: the state may load its tensors one
+        by one from a file, and what the caller does with them afterwards, or meanwhile, changes no
+        version. Costs one copy of the state.
         """
         raise NotImplementedError("task 5.11: VersionedWeights.stage")
 
@@ -178,6 +179,6 @@ class VersionedWeights:
         raise NotImplementedError("task 5.11: VersionedWeights._let_go_if_unused")
 
 
-def check_shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise WeightsError where names, shapes or dtypes are not those wanted; reads no values."""
-    raise NotImplementedError("task 5.11: check_shapes")
+def checked_copy(name: str, tensor: object, like: Tensor) -> Tensor:
+    """A contiguous copy; WeightsError for no tensor, another shape or dtype, values not finite."""
+    raise NotImplementedError("task 5.11: checked_copy")

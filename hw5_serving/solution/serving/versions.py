@@ -34,8 +34,8 @@ def state_checksum(state: Mapping[str, Tensor]) -> str:
 
     Names in sorted order; for each of them four parts: its UTF-8, the dtype ("float32"), the
     shape ("3x4", "" for a scalar), the values' bytes, row by row. Each part comes after its own
-    length in bytes, as 8 bytes little-endian. Layout in memory does not count: a transposed view has
-    the checksum of its copy. No second copy of a contiguous tensor is made.
+    length in bytes, as 8 bytes little-endian. Layout in memory does not count: a transposed view
+    has the checksum of its copy.
     """
     # BEGIN SOLUTION 5.11
     digest = hashlib.sha256()
@@ -125,20 +125,21 @@ class VersionedWeights:
         Raises WeightsError, and changes nothing, for a name in use (also a leaving one); names
         that the model lacks or the state does; a value that is no tensor; other shapes or dtypes
         than the model's; nan or infinite values; another checksum. The message says which.
-        The state is copied first and its copy is checked: what the caller does with the tensors
-        afterwards, or meanwhile, changes no version. Costs one copy of the state.
+        Each value is read once, copied, and its copy is checked: the state may load its tensors one
+        by one from a file, and what the caller does with them afterwards, or meanwhile, changes no
+        version. Costs one copy of the state.
         """
         # BEGIN SOLUTION 5.11
         self._check_unused(version)
         wanted = self._blueprint.state_dict()
-        check_shapes(state, wanted)
-        own = {k: state[k].detach().clone(memory_format=torch.contiguous_format) for k in wanted}
+        missing = sorted(wanted.keys() - state.keys())
+        unknown = sorted(state.keys() - wanted.keys())
+        if missing or unknown:
+            raise WeightsError(f"version {version!r}: missing {missing}, unknown {unknown}")
+        own = {name: checked_copy(name, state[name], like) for name, like in wanted.items()}
         found = state_checksum(own)
         if found != checksum:
             raise WeightsError(f"version {version!r}: checksum {found}, expected {checksum}")
-        for name, tensor in own.items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise WeightsError(f"version {version!r}: {name} has nan or infinite values")
         model = copy.deepcopy(self._blueprint)
         model.load_state_dict(own, assign=True)
         with self._lock:
@@ -258,19 +259,18 @@ class VersionedWeights:
         # END SOLUTION
 
 
-def check_shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise WeightsError where names, shapes or dtypes are not those wanted; reads no values."""
+def checked_copy(name: str, tensor: object, like: Tensor) -> Tensor:
+    """A contiguous copy; WeightsError for no tensor, another shape or dtype, values not finite."""
     # BEGIN SOLUTION 5.11
-    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    if missing or unknown:
-        raise WeightsError(f"missing {missing[:3]}, unknown {unknown[:3]}, of {len(wanted)} names")
-    for name, like in wanted.items():
-        tensor = state[name]
-        if not isinstance(tensor, Tensor):
-            raise WeightsError(f"{name} is {type(tensor).__name__}, not a tensor")
-        if tensor.shape != like.shape or tensor.dtype != like.dtype:
-            raise WeightsError(
-                f"{name}: {tuple(tensor.shape)} {tensor.dtype}, "
-                f"the model has {tuple(like.shape)} {like.dtype}"
-            )
+    if not isinstance(tensor, Tensor):
+        raise WeightsError(f"{name} is {type(tensor).__name__}, not a tensor")
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        raise WeightsError(
+            f"{name}: {tuple(tensor.shape)} {tensor.dtype}, "
+            f"the model has {tuple(like.shape)} {like.dtype}"
+        )
+    copied = tensor.detach().clone(memory_format=torch.contiguous_format)
+    if not bool(torch.isfinite(copied).all()):
+        raise WeightsError(f"{name} has nan or infinite values")
+    return copied
     # END SOLUTION
