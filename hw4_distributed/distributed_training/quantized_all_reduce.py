@@ -53,9 +53,11 @@ def _exchange(
     """Given: send each rank its numbers and scales, receive chunks of the given bounds."""
     work = [ranks.isend(part, rank) for rank, both in outgoing.items() for part in both]
     received = {}
+    device = next(iter(outgoing.values()))[0].device
     for rank, (start, stop) in incoming.items():
         count = stop - start
-        received[rank] = (torch.empty(count, dtype=torch.int8), torch.empty(-(-count // GROUP)))
+        numbers = torch.empty(count, dtype=torch.int8, device=device)
+        received[rank] = numbers, torch.empty(-(-count // GROUP), device=device)
         work += [ranks.irecv(part, rank) for part in received[rank]]
     for begun in work:
         begun.wait()

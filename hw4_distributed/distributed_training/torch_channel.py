@@ -140,6 +140,12 @@ class TorchCommunicator(Communicator):
             return None
         return TorchCommunicator(members, group, self._batched)
 
+    def on_cpu(self) -> Communicator:
+        """The same ranks for CPU tensors: over nccl a group of gloo, else this one."""
+        if not self._batched:
+            return self
+        return TorchCommunicator(self._members, dist.new_group(self._members, backend="gloo"), False)
+
     def close(self) -> None:
         self._batch.finish()
         if self._group is None and dist.is_initialized():

@@ -72,7 +72,8 @@ class Run:
 
     def __init__(self, plan: Plan, config: ModelConfig, ranks: Communicator, seed: int,
                  device: torch.device) -> None:  # fmt: skip
-        self.plan, self.config, self.ranks = plan, config, ranks
+        self.plan, self.config, self.ranks, self.device = plan, config, ranks, device
+        self.sent_before = 0  # bytes, of the run that this one goes on with
         self.replicas, self.inner = plan.shape(ranks.size)
         self.replica, self.place = divmod(ranks.rank, self.inner)
         self.across = self.within = ranks
@@ -135,6 +136,8 @@ class Run:
             self.model.finish()
         self.optimizer.step()
         sent = sum(group.counters.total_bytes for group in self.counted)
+        if self.ranks.rank == 0:
+            sent += self.sent_before
         both = torch.tensor([loss / self.replicas, sent], dtype=torch.float64, device=ids.device)
         ring_all_reduce(self.report, both)
         return float(both[0]), int(both[1])
