@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+TILE = 128  # positions of each text that one step of the loop reads
+
 
 @dataclass(frozen=True)
 class AttentionSpan:
-    """The tokens of one sequence in a flat batch.
+    """The tokens of one sequence in a flat batch, one or more.
 
     Rows start … start + count - 1 of the batch are positions first … first + count - 1 of its text;
     position p lies in slot p % block_size of block block_table[p // block_size].
@@ -42,13 +44,20 @@ def paged_attention(
 
     query: (tokens, heads, head_dim), scaled by head_dim^-1/2 here; keys, values: one layer's pool
     (blocks, block_size, kv_heads, head_dim), the batch's own rows already written. Query head h
-    reads key-value head h // (heads // kv_heads). Only one block per step of the loop is read, with
-    a running maximum and sum (online softmax, Milakov and Gimelshein, 2018): no copy of a
-    sequence's cache, let alone of the pool, is made. What lies behind a text's last position may be
+    reads key-value head h // (heads // kv_heads). Spans of one count (all that decode have 1) are
+    computed together, TILE positions of each text at a time, with a running maximum and sum (online
+    softmax, Milakov and Gimelshein, 2018): memory grows with the tokens of the batch, never with
+    the length of a text or the size of the pool. What lies behind a text's last position may be
     anything, nan included. Sums in float32 at least. Returns query's shape and type.
     """
     raise NotImplementedError("task 5.2: paged_attention")
 
 
-def _one_sequence(query: Tensor, keys: Tensor, values: Tensor, span: AttentionSpan) -> Tensor:
-    raise NotImplementedError("task 5.2: _one_sequence")
+def _attend(query: Tensor, keys: Tensor, values: Tensor, spans: list[AttentionSpan]) -> Tensor:
+    """query: (spans, count, heads, head_dim), from the longest text to the shortest; like query."""
+    raise NotImplementedError("task 5.2: _attend")
+
+
+def _read(pool: Tensor, slots: Tensor, wide: torch.dtype) -> Tensor:
+    """(kv_heads, spans, places, head_dim): what lies in slots (spans, places) of one layer's pool."""
+    raise NotImplementedError("task 5.2: _read")
