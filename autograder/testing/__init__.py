@@ -1,7 +1,7 @@
 """What a test author imports. Tests run in a trusted process and reach student code by `student`."""
 
 from autograder.testing.compare import Hint, as_count, assert_close, assert_equal, finite_difference
-from autograder.testing.marks import reported_by_worker, speed
+from autograder.testing.marks import reported_by_worker, speed, stands_alone
 from autograder.testing.packaged import packaged
 from autograder.testing.records import Measure
 from autograder.testing.student import (
@@ -36,4 +36,5 @@ __all__ = [
     "reported_by_worker",
     "score_ratio",
     "speed",
+    "stands_alone",
 ]

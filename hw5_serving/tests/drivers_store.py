@@ -66,8 +66,8 @@ def inverted_lists(vectors: np.ndarray, count: int, sample: int) -> dict[str, np
     from serving.product_quantization import kmeans
 
     centroids = kmeans(vectors[:sample], count, 8, 0)
-    order, offsets = build_lists(vectors, centroids)
-    return {"centroids": centroids, "order": order, "offsets": offsets}
+    arranged = build_lists(vectors, centroids)
+    return {"centroids": centroids, "order": arranged[0], "offsets": arranged[1]}
 
 
 def probed(queries: np.ndarray, centroids: np.ndarray, probes: int) -> np.ndarray:
@@ -101,8 +101,8 @@ def to_int8(vectors: np.ndarray) -> dict[str, np.ndarray]:
     """quantize_int8."""
     from serving.product_quantization import quantize_int8
 
-    codes, scales = quantize_int8(vectors)
-    return {"codes": codes, "scales": scales}
+    rounded = quantize_int8(vectors)
+    return {"codes": rounded[0], "scales": rounded[1]}
 
 
 def nearest(distances: np.ndarray, ids: np.ndarray, k: int) -> np.ndarray:

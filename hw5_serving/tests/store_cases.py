@@ -89,8 +89,8 @@ def check_partition(vectors: np.ndarray, index: dict[str, np.ndarray]) -> None:
 
 def brute_force(contents: Contents, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(ids, distances) of the nearest k, −1 and inf where there are fewer."""
-    ids = np.full((len(queries), k), -1, np.int64)
-    found = np.full((len(queries), k), np.inf)
+    shape = (len(queries), k)
+    ids, found = np.full(shape, -1, np.int64), np.full(shape, np.inf)
     if contents:
         names = np.array(sorted(contents))
         apart = distances(queries, np.stack([contents[i] for i in names.tolist()]))

@@ -71,6 +71,16 @@ def test_cases(student, rng, n):
 """
 
 
+def test_a_test_that_stands_alone_runs_though_its_task_may_not(folder):
+    alone = f"@stands_alone\n{task('9.2', 'alone')}\n{task('9.2', 'waits')}"
+    tests = {"test_9_1_a.py": task("9.1", "fails: assert False"), "test_9_2_b.py": alone}
+    homework = samples.make_homework(folder, THREE, tests)
+    outcome = samples.run_job(samples.make_job(homework, folder))
+    assert statuses(outcome) == {
+        "test_fails": "failed", "test_alone": "passed", "test_waits": "skipped",
+    }  # fmt: skip
+
+
 def test_a_choice_of_tests_counts_what_was_not_chosen_as_done(folder):
     tests = {"test_9_1_a.py": task("9.1", "fails: assert False"),
              "test_9_2_b.py": task("9.2", "needs_one", "fast_two", "wrong: 1 / 0")}  # fmt: skip
