@@ -67,7 +67,16 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode_ids(self, texts: Sequence[Sequence[int]], batch_size: int = 32) -> Tensor:
-        """The same from `tokenize`'s ids. Texts of like lengths share a batch: little padding."""
+        """The same from `tokenize`'s ids. Texts of like lengths share a batch: little padding.
+
+        Raises ValueError for an id that the vocabulary lacks, and for no or too many ids.
+        """
+        vocabulary = len(self.weights["embeddings.word_embeddings.weight"])
+        for place, row in enumerate(texts):
+            if not 0 < len(row) <= MAX_TOKENS:
+                raise ValueError(f"input {place} has {len(row)} tokens; 1 to {MAX_TOKENS} are read")
+            if not 0 <= min(row) <= max(row) < vocabulary:
+                raise ValueError(f"input {place} has a token id outside 0 … {vocabulary - 1}")
         out = torch.empty(len(texts), self.hidden_size)
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         for start in range(0, len(order), batch_size):
