@@ -57,7 +57,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(sizes.vocab_size, sizes.hidden_size)
         self.layers = nn.ModuleList([DecoderLayer(sizes) for _ in range(sizes.num_layers)])
         self.norm = nn.RMSNorm(sizes.hidden_size, sizes.norm_eps)
-        self.lm_head: nn.Linear | None = None
+        self.lm_head: nn.Module | None = None
         if not sizes.tied:
             self.lm_head = nn.Linear(sizes.hidden_size, sizes.vocab_size, bias=False)
 
@@ -71,8 +71,9 @@ class Llama(nn.Module):
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """(…, hidden_size) -> (…, vocab_size)."""
-        matrix = self.embedding if self.lm_head is None else self.lm_head
-        return hidden.matmul(matrix.weight.t())
+        if self.lm_head is None:
+            return F.linear(hidden, self.embedding.weight)
+        return self.lm_head(hidden)
 
 
 def rotary_phases(positions: Tensor, sizes: LlamaSizes) -> Tensor:
