@@ -38,6 +38,8 @@ class BlockManager:
         self.ref_counts = [0] * num_blocks
         self.hashes: list[bytes | None] = [None] * num_blocks
         self.by_hash: dict[bytes, int] = {}
+        # Held blocks with content from before `clear_cache`: they get no name.
+        self.outdated: set[int] = set()
         # Blocks nobody holds; empty ones first, then cached ones from longest unused to newest.
         self.free_blocks: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
 
@@ -61,18 +63,20 @@ class BlockManager:
     def allocate(self, sequence: Sequence, num_tokens: int) -> None:
         """Give the sequence blocks for its first `num_tokens` tokens; those it has stay.
 
-        A sequence without blocks first takes its cached prefix (held once more, taken out of the
-        free ones), and its num_computed_tokens becomes that prefix's length. New blocks are
-        taken empty before cached, of the cached the one longest unused; a cached block that is
-        taken loses its hash. Raises OutOfBlocks, with nothing changed, where too few are free.
+        A sequence without blocks first takes its cached prefix, as many blocks of it as are asked
+        for (held once more, taken out of the free ones), and its num_computed_tokens becomes their
+        length. New blocks are taken empty before cached, of the cached the one longest unused; a
+        cached block that is taken loses its hash. Raises OutOfBlocks, with nothing changed, where
+        too few are free.
         """
         raise NotImplementedError("task 5.1: BlockManager.allocate")
 
     def register(self, sequence: Sequence) -> None:
-        """Name the blocks that `num_computed_tokens` fills, so that others can find them.
+        """Name all blocks that `num_computed_tokens` fills and that have none: others can find them.
 
         To be called after the keys and values were written. Where two blocks have one content, the
-        one that was named first stays the one that is found.
+        one that was named first stays the one that is found. A block that `clear_cache` bars from
+        having a name gets none, nor does what follows it in the text: it was computed from it.
         """
         raise NotImplementedError("task 5.1: BlockManager.register")
 
@@ -87,13 +91,18 @@ class BlockManager:
     def fork(self, parent: Sequence, child: Sequence) -> list[tuple[int, int]]:
         """Let the child go on from the parent's computed tokens: full blocks shared, the rest copied.
 
-        The child has the same tokens, no blocks yet. Returns the (from, to) blocks whose content the
-        caller copies: none, or the one partly filled block. Raises OutOfBlocks, nothing changed.
+        The child has the same tokens and namespace, no blocks yet. Returns the (from, to) blocks
+        whose content the caller copies: none, or the one partly filled block. Raises OutOfBlocks,
+        nothing changed.
         """
         raise NotImplementedError("task 5.1: BlockManager.fork")
 
     def clear_cache(self) -> None:
-        """Forget all names: no later sequence takes over what was computed so far."""
+        """Forget all names: no later sequence takes over what was computed so far.
+
+        Cached blocks are empty from now on. Blocks that are held get no name until all who hold
+        them have given them back, and neither do copies of them (`fork`).
+        """
         raise NotImplementedError("task 5.1: BlockManager.clear_cache")
 
     def _hold(self, block: int) -> None:

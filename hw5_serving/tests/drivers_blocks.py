@@ -7,89 +7,127 @@ from typing import Any
 import numpy as np
 
 
-class Blocks:
-    """A block manager and sequences by number; a state comes back after every operation."""
+def operated(
+    num_blocks: int, block_size: int, prefix_caching: bool, operations: list[dict[str, Any]]
+) -> list[dict[str, Any] | None]:
+    """A block manager through all operations: its state after each, None where `quiet` is set.
 
-    def __init__(self, num_blocks: int, block_size: int, prefix_caching: bool) -> None:
-        from serving.block_manager import BlockManager
+    Numbers name the sequences. grow: append the tokens, then allocate and compute all there are.
+    """
+    from serving.block_manager import BlockManager, OutOfBlocks
+    from serving.sequence import Sequence
 
-        self.manager = BlockManager(num_blocks, block_size, prefix_caching)
-        self.sequences: dict[int, Any] = {}
-
-    def add(self, number: int, tokens: list[int], namespace: str = "") -> None:
-        """A sequence that holds nothing yet."""
-        from serving.sequence import Sequence
-
-        self.sequences[number] = Sequence(number, [int(t) for t in tokens], namespace=namespace)
-
-    def run(self, operation: str, number: int, argument: int = 0, tokens: Any = ()) -> dict:
-        """One operation; its name of exception, "" for none, and the state afterwards."""
-        sequence, error, copies = self.sequences[number], "", []
+    manager = BlockManager(num_blocks, block_size, prefix_caching)
+    sequences: dict[int, Any] = {}
+    states: list[dict[str, Any] | None] = []
+    for operation in operations:
+        do, number, argument = operation["do"], operation["sequence"], operation["argument"]
+        tokens, error, copies = list(operation["tokens"]), "", []
+        if do == "add":
+            sequences[number] = Sequence(number, tokens, namespace=operation["namespace"])
+        sequence = sequences.get(number)
         try:
-            if operation == "allocate":
-                self.manager.allocate(sequence, argument)
-            elif operation == "compute":
+            if do in ("append", "grow"):
+                sequence.token_ids.extend(tokens)
+            if do in ("allocate", "grow"):
+                manager.allocate(sequence, argument)
+            if do in ("compute", "grow"):
                 sequence.num_computed_tokens = argument
-                self.manager.register(sequence)
-            elif operation == "append":
-                sequence.token_ids.extend(int(t) for t in tokens)
-            elif operation == "free":
-                self.manager.free(sequence)
-            elif operation == "fork":
-                copies = self.manager.fork(sequence, self.sequences[argument])
-            elif operation == "clear":
-                self.manager.clear_cache()
-        except NotImplementedError:
-            raise
-        except Exception as caught:
-            error = type(caught).__name__
-        return {
-            "error": error,
-            "copies": [[int(a), int(b)] for a, b in copies],
-            "tables": {str(n): [int(b) for b in s.block_table] for n, s in self.sequences.items()},
-            "computed": {str(n): int(s.num_computed_tokens) for n, s in self.sequences.items()},
-            "free": int(self.manager.num_free),
-        }
+                manager.register(sequence)
+            if do in ("free", "drop"):
+                manager.free(sequence)
+            if do == "fork":
+                child = Sequence(argument, list(sequence.token_ids), namespace=sequence.namespace)
+                copies = manager.fork(sequence, child)
+                sequences[argument] = child
+            if do == "clear":
+                manager.clear_cache()
+        except OutOfBlocks:
+            error = "OutOfBlocks"
+        if do == "drop":
+            del sequences[number]
+        quiet = operation.get("quiet", False)
+        states.append(None if quiet else _state(manager, sequences, error, copies))
+    return states
 
 
-def block_manager(num_blocks: int, block_size: int, prefix_caching: bool = True) -> Blocks:
-    """A session."""
-    return Blocks(num_blocks, block_size, prefix_caching)
+def _state(manager: Any, sequences: dict[int, Any], error: str, copies: Any) -> dict[str, Any]:
+    each = sequences.items()
+    return {
+        "error": error,
+        "copies": [[int(a), int(b)] for a, b in copies],
+        "tables": {str(n): [int(b) for b in s.block_table] for n, s in each},
+        "computed": {str(n): int(s.num_computed_tokens) for n, s in each},
+        "prefixes": {str(n): [int(b) for b in manager.cached_prefix(s)] for n, s in each},
+        "wanted": {str(n): int(manager.blocks_wanted(s, s.num_tokens)) for n, s in each},
+        "holders": [int(count) for count in manager.ref_counts],
+        "free": int(manager.num_free),
+    }
 
 
 def hashed(cases: list[dict[str, Any]]) -> list[str]:
     """block_hash of (parent as hexadecimal digits, tokens, namespace), as such digits."""
     from serving.block_manager import block_hash
 
-    return [
-        block_hash(bytes.fromhex(c["parent"]), c["tokens"], c["namespace"]).hex() for c in cases
-    ]
+    names = [block_hash(bytes.fromhex(c["parent"]), c["tokens"], c["namespace"]) for c in cases]
+    return [name.hex() for name in names]
+
+
+def _spans(spans: list[dict[str, Any]]) -> Any:
+    from serving.paged_attention import AttentionSpan
+
+    return [AttentionSpan(s["start"], s["count"], s["first"], tuple(s["table"])) for s in spans]
 
 
 def attended(
-    query: np.ndarray, keys: np.ndarray, values: np.ndarray, spans: list[dict[str, Any]]
-) -> np.ndarray:
-    """paged_attention over a pool that is already written."""
+    query: np.ndarray, keys: np.ndarray, values: np.ndarray, spans: list[dict[str, Any]],
+    dtype: str = "float32", strided: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """paged_attention over a pool that is already written; whether pool and query were left alone.
+
+    dtype: what all three are turned into. strided: the query is every second row, head and number
+    of a larger tensor.
+    """
     import torch
 
-    from serving.paged_attention import AttentionSpan, paged_attention
+    from serving.paged_attention import paged_attention
 
-    made = [AttentionSpan(s["start"], s["count"], s["first"], tuple(s["table"])) for s in spans]
-    return paged_attention(
-        torch.tensor(query), torch.tensor(keys), torch.tensor(values), made
-    ).numpy()
+    kind = getattr(torch, dtype)
+    q, k, v = (torch.tensor(array).to(kind) for array in (query, keys, values))
+    if strided:
+        wide = torch.full([2 * size for size in q.shape], torch.nan, dtype=kind)
+        wide[::2, ::2, ::2] = q
+        q = wide[::2, ::2, ::2]
+    before = [tensor.clone() for tensor in (q, k, v)]
+    out = paged_attention(q, k, v, _spans(spans))
+    same = [
+        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip((q, k, v), before, strict=True)
+    ]
+    return {"out": out.double().numpy(), "dtype": str(out.dtype), "untouched": all(same)}
+
+
+def attended_long(
+    query: np.ndarray, keys: np.ndarray, values: np.ndarray, spans: list[dict[str, Any]]
+) -> np.ndarray:
+    """paged_attention over a large pool, without a copy of it here."""
+    import torch
+
+    from serving.paged_attention import paged_attention
+
+    pools = (torch.from_numpy(array) for array in (keys, values))
+    return paged_attention(torch.from_numpy(query), *pools, _spans(spans)).numpy()
 
 
 def written(
-    pool: np.ndarray, rows: np.ndarray, spans: list[dict[str, Any]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The slots of a batch, and the pool with its rows written there."""
+    pool: np.ndarray, rows: np.ndarray, spans: list[dict[str, Any]], layers: int = 1,
+    dtype: str = "float32",
+) -> dict[str, Any]:  # fmt: skip
+    """The slots of a batch, and a pool of `layers` alike with the rows written into its last."""
     import torch
 
-    from serving.paged_attention import AttentionSpan, slot_mapping, write_cache
+    from serving.paged_attention import slot_mapping, write_cache
 
-    made = [AttentionSpan(s["start"], s["count"], s["first"], tuple(s["table"])) for s in spans]
-    slots = slot_mapping(made, pool.shape[1])
-    tensor = torch.tensor(pool)
-    write_cache(tensor, torch.tensor(rows), slots)
-    return slots.numpy(), tensor.numpy()
+    slots = slot_mapping(_spans(spans), pool.shape[1])
+    tensor = torch.tensor(pool).to(getattr(torch, dtype)).repeat(layers, 1, 1, 1, 1)
+    write_cache(tensor[-1], torch.tensor(rows), slots)
+    return {"slots": slots.numpy(), "dtype": str(slots.dtype), "pool": tensor.double().numpy()}

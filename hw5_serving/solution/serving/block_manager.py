@@ -45,6 +45,8 @@ class BlockManager:
         self.ref_counts = [0] * num_blocks
         self.hashes: list[bytes | None] = [None] * num_blocks
         self.by_hash: dict[bytes, int] = {}
+        # Held blocks with content from before `clear_cache`: they get no name.
+        self.outdated: set[int] = set()
         # Blocks nobody holds; empty ones first, then cached ones from longest unused to newest.
         self.free_blocks: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
 
@@ -88,10 +90,11 @@ class BlockManager:
     def allocate(self, sequence: Sequence, num_tokens: int) -> None:
         """Give the sequence blocks for its first `num_tokens` tokens; those it has stay.
 
-        A sequence without blocks first takes its cached prefix (held once more, taken out of the
-        free ones), and its num_computed_tokens becomes that prefix's length. New blocks are
-        taken empty before cached, of the cached the one longest unused; a cached block that is
-        taken loses its hash. Raises OutOfBlocks, with nothing changed, where too few are free.
+        A sequence without blocks first takes its cached prefix, as many blocks of it as are asked
+        for (held once more, taken out of the free ones), and its num_computed_tokens becomes their
+        length. New blocks are taken empty before cached, of the cached the one longest unused; a
+        cached block that is taken loses its hash. Raises OutOfBlocks, with nothing changed, where
+        too few are free.
         """
         # BEGIN SOLUTION 5.1
         wanted = self.blocks_wanted(sequence, num_tokens)
@@ -112,10 +115,11 @@ class BlockManager:
         # END SOLUTION
 
     def register(self, sequence: Sequence) -> None:
-        """Name the blocks that `num_computed_tokens` fills, so that others can find them.
+        """Name all blocks that `num_computed_tokens` fills and that have none: others can find them.
 
         To be called after the keys and values were written. Where two blocks have one content, the
-        one that was named first stays the one that is found.
+        one that was named first stays the one that is found. A block that `clear_cache` bars from
+        having a name gets none, nor does what follows it in the text: it was computed from it.
         """
         # BEGIN SOLUTION 5.1
         if not self.prefix_caching:
@@ -123,6 +127,8 @@ class BlockManager:
         parent = b""
         for place in range(sequence.num_computed_tokens // self.block_size):
             block = sequence.block_table[place]
+            if block in self.outdated:
+                break
             known = self.hashes[block]
             if known is None:
                 start = place * self.block_size
@@ -148,8 +154,9 @@ class BlockManager:
     def fork(self, parent: Sequence, child: Sequence) -> list[tuple[int, int]]:
         """Let the child go on from the parent's computed tokens: full blocks shared, the rest copied.
 
-        The child has the same tokens, no blocks yet. Returns the (from, to) blocks whose content the
-        caller copies: none, or the one partly filled block. Raises OutOfBlocks, nothing changed.
+        The child has the same tokens and namespace, no blocks yet. Returns the (from, to) blocks
+        whose content the caller copies: none, or the one partly filled block. Raises OutOfBlocks,
+        nothing changed.
         """
         # BEGIN SOLUTION 5.1
         full, rest = divmod(parent.num_computed_tokens, self.block_size)
@@ -164,21 +171,30 @@ class BlockManager:
             self._forget(target)
             self._hold(target)
             child.block_table.append(target)
+            if parent.block_table[full] in self.outdated:
+                self.outdated.add(target)
             copies.append((parent.block_table[full], target))
         child.num_computed_tokens = parent.num_computed_tokens
         return copies
         # END SOLUTION
 
     def clear_cache(self) -> None:
-        """Forget all names: no later sequence takes over what was computed so far."""
+        """Forget all names: no later sequence takes over what was computed so far.
+
+        Cached blocks are empty from now on. Blocks that are held get no name until all who hold
+        them have given them back, and neither do copies of them (`fork`).
+        """
         # BEGIN SOLUTION 5.1
         self.by_hash.clear()
         self.hashes = [None] * self.num_blocks
+        self.outdated = {block for block, count in enumerate(self.ref_counts) if count > 0}
         # END SOLUTION
 
     def _hold(self, block: int) -> None:
         # BEGIN SOLUTION 5.1
-        self.free_blocks.pop(block, None)
+        if self.ref_counts[block] == 0:
+            del self.free_blocks[block]
+            self.outdated.discard(block)
         self.ref_counts[block] += 1
         # END SOLUTION
 
