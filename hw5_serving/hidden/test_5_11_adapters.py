@@ -11,7 +11,7 @@ from autograder.testing import assert_close, assert_equal
 
 
 @number("5.11")
-@weight(1)
+@weight(0.5)
 def test_a_refused_adapter_changes_nothing(student, rng):
     """Shapes that do not fit, a name twice, an unknown one: an error, and the slots as before."""
     events = [["load", "a", 2, 3, 1.0], ["load", "b", 2, 4, 1.0], ["load", "a", 2, 3, 5.0],
@@ -31,7 +31,7 @@ def test_a_refused_adapter_changes_nothing(student, rng):
 
 
 @number("5.11")
-@weight(1)
+@weight(0.25)
 def test_a_prefill_beside_decodes(student, rng):
     """One request with 200 tokens among 20 with one; all without adapters; one for all."""
     weights, adapters = rng.standard_normal((12, 10)).astype(np.float32), drawn_adapters(rng, 21, 10, 12)

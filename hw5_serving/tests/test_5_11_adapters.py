@@ -12,7 +12,7 @@ from autograder.testing import assert_close, assert_equal, race, score_ratio, sp
 
 
 @number("5.11")
-@weight(1)
+@weight(0.5)
 def test_tokens_of_one_adapter_stand_together(student, rng):
     """A stable order, and where each slot's tokens are in it; −1 has no segment."""
     cases = [rng.integers(-1, 5, 40), np.full(7, -1), np.zeros(3), np.array([3, 0, 3, -1, 0]),
@@ -29,7 +29,7 @@ def test_tokens_of_one_adapter_stand_together(student, rng):
 
 
 @number("5.11")
-@weight(2)
+@weight(1)
 def test_each_token_has_its_own_merged_weights(student, rng):
     """Ranks that differ, tokens without adapter, one token, none: as merged request by request."""
     for tokens, count, wide, tall in ((50, 6, 24, 40), (1, 1, 16, 8), (30, 3, 8, 33), (0, 2, 8, 8)):
@@ -47,7 +47,7 @@ def test_each_token_has_its_own_merged_weights(student, rng):
 
 
 @number("5.11")
-@weight(1.5)
+@weight(0.5)
 def test_an_adapter_leaves_after_its_last_request(student, rng):
     """Removed while in use: no new requests, those running keep it; then the slot is free."""
     size = float(rng.integers(1, 5))
@@ -74,10 +74,10 @@ def test_an_adapter_leaves_after_its_last_request(student, rng):
 
 
 @number("5.11")
-@partial_credit(1.5)
+@partial_credit(1)
 @speed
 def test_speed_of_many_adapters(student, rng, set_score):
-    """A decode step of 64 requests with 32 adapters, against merge and unmerge for each."""
+    """Twelve decode steps of 64 requests with 32 adapters, against merge and unmerge for each."""
     wide, tall, count, tokens = 576, 1536, 32, 64
 
     def make_arguments(index: int) -> dict:
@@ -85,18 +85,20 @@ def test_speed_of_many_adapters(student, rng, set_score):
         return {
             "weight": weights, "adapters": drawn_adapters(rng, count, wide, tall, (8,)),
             "x": rng.standard_normal((tokens, wide)).astype(np.float32),
-            "slots": rng.permutation(np.arange(tokens) % count), "repeats": 4,
+            "slots": rng.permutation(np.arange(tokens) % count), "repeats": 12,
         }  # fmt: skip
 
     def check(value, arguments):
         parts = {k: v for k, v in arguments.items() if k != "repeats"}
         # Sums of 576 products of size 1/24, and of 8 of size 3: float32 rounds by 1e-5 of them.
-        assert_close(value, merged_answers(**parts), rtol=1e-3, atol=1e-3, name="the timed answer")
+        assert_close(value, merged_answers(**parts, dtype=np.float32), rtol=1e-3, atol=1e-3,
+                     name="the timed answer")  # fmt: skip
 
     result = race(
-        student, drivers.batch_of_adapters, peers.merged_in_turn, make_arguments, check, pairs=5
+        student, drivers.batch_of_adapters, peers.merged_in_turn, make_arguments, check, pairs=3
     )
+    # The reference: 9.1 to 10.2 on two shared cores.
     score_ratio(
-        student, set_score, 1.5, result.ratio, full=5.0, zero=1.2, name="64 requests, 32 adapters",
+        student, set_score, 1, result.ratio, full=6.0, zero=1.2, name="64 requests, 32 adapters",
         peer="merging and unmerging each adapter",
     )  # fmt: skip
