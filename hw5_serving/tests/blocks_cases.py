@@ -251,10 +251,11 @@ def follow(
     pool: Pool, operations: list[dict[str, Any]], states: list[Any], hint: str = ""
 ) -> Model:
     """Replay a program beside the student's states; what differs first is shown with the program."""
-    model, place, advice = Model(pool), 0, f"\nhint: {hint}" if hint else ""
+    model, steps, advice = Model(pool), [], f"\nhint: {hint}" if hint else ""
     try:
         assert len(states) == len(operations), f"{len(states)} states, {len(operations)} operations"
-        for place, (op, got) in enumerate(zip(operations, states, strict=True)):
+        for op, got in zip(operations, states, strict=True):
+            steps.append(described(op))
             error, copies = model.apply(op, got)
             if got is None:
                 continue
@@ -266,10 +267,10 @@ def follow(
                 assert got[name] == wanted[name], f"{what} is {got[name]}, expected {wanted[name]}"
             assert got["copies"] == copies, f"copies {got['copies']}, expected {copies}"
     except AssertionError as failure:
-        steps = "\n  ".join(described(op) for op in operations[: place + 1])
+        done = "\n  ".join(steps)
         raise AssertionError(
             f"after the last of these operations, in {pool.num_blocks} blocks of {pool.block_size}"
-            f"{'' if pool.prefix_caching else ', prefix_caching=False'}:\n  {steps}\n{failure}{advice}"
+            f"{'' if pool.prefix_caching else ', prefix_caching=False'}:\n  {done}\n{failure}{advice}"
         ) from None
     return model
 

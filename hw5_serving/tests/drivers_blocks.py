@@ -107,14 +107,14 @@ def attended(
 
 
 def attended_long(
-    query: np.ndarray, keys: np.ndarray, values: np.ndarray, spans: list[dict[str, Any]]
+    query: np.ndarray, keys: np.ndarray, values: np.ndarray, times: int, spans: list[dict[str, Any]]
 ) -> np.ndarray:
-    """paged_attention over a large pool, without a copy of it here."""
+    """paged_attention over pools that are what was sent, `times` over: block b is sent[b % len]."""
     import torch
 
     from serving.paged_attention import paged_attention
 
-    pools = (torch.from_numpy(array) for array in (keys, values))
+    pools = [torch.from_numpy(array).repeat(times, 1, 1, 1) for array in (keys, values)]
     return paged_attention(torch.from_numpy(query), *pools, _spans(spans)).numpy()
 
 
