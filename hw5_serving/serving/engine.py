@@ -244,13 +244,18 @@ class Engine:
         return sequence
 
     def _propose(self) -> None:
-        """Guesses for the requests that lack one token; never more than the answer has room for."""
-        if self.proposer is None:
+        """Guesses for the requests that lack one token; never more than the answer has room for.
+
+        Nor more than the budget has room for: a guess must not cost another request its token.
+        """
+        running = self.scheduler.running
+        if self.proposer is None or not running:
             return
-        for sequence in self.scheduler.running:
+        most = min(self.config.num_guesses, self.config.token_budget // len(running) - 1)
+        for sequence in running:
             room = sequence.sampling.max_new_tokens - len(sequence.answer) - 1
-            if sequence.lag == 1 and min(room, self.config.num_guesses) > 0:
-                proposal = self.proposer.propose(sequence, min(room, self.config.num_guesses))
+            if sequence.lag == 1 and min(room, most) > 0:
+                proposal = self.proposer.propose(sequence, min(room, most))
                 self._proposals[sequence.request_id] = proposal
                 sequence.proposed = list(proposal.tokens)
 

@@ -7,13 +7,15 @@ each adapter's two thin matrices only touch the tokens that are its own.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 Adapter = Mapping[str, tuple[Tensor, Tensor]]
+_serials = itertools.count()
 
 
 def token_segments(slots: Tensor) -> tuple[Tensor, list[tuple[int, int, int]]]:
@@ -27,11 +29,15 @@ def token_segments(slots: Tensor) -> tuple[Tensor, list[tuple[int, int, int]]]:
 
 @dataclass
 class SlotUse:
-    """An adapter in a slot: its name, the requests that use it, whether it is to go."""
+    """An adapter in a slot: its name, the requests that use it, whether it is to go.
+
+    serial: never the same twice, while a name may be loaded again with other weights.
+    """
 
     name: str
     users: int = 0
     leaving: bool = False
+    serial: int = field(default_factory=lambda: next(_serials))
 
 
 class LoRABank:

@@ -31,7 +31,8 @@ class Scheduler:
     """Continuous batching (Yu et al., 2022, Orca) with chunked prefill (Agrawal et al., 2024).
 
     There are no phases: each step lets `num_computed_tokens` of some requests catch up with
-    `num_tokens`. A prompt is a long way behind, a decoding request one token.
+    `num_tokens` and the tokens guessed beyond it (`Sequence.lag` counts both). A prompt is a long way
+    behind, a decoding request one token and its guesses.
     """
 
     def __init__(self, config: EngineConfig, blocks: BlockManager) -> None:
@@ -50,17 +51,22 @@ class Scheduler:
         Running requests come first, from oldest to newest, then waiting ones in order, as long as
         the token budget, max_sequences and free blocks allow; nobody overtakes the head of the
         queue. A request gets what it lacks or what is left of the budget. Where a running request
-        gets no block, the newest running one is preempted (itself, if it is the newest): its blocks
-        are freed, its tokens are kept, and it waits at the head of the queue to be recomputed. No
-        request is admitted in a step that preempted one.
+        gets no block, its guesses (`proposed`) are dropped first: nobody is preempted for a guess.
+        Then the newest running one is preempted (itself, if it is the newest): its blocks are freed,
+        its guesses dropped, its tokens kept, its num_preemptions goes up by one, and it waits at the
+        head of the queue to be recomputed. No request is admitted in a step that preempted one.
+        Whoever is admitted is RUNNING, whoever is preempted WAITING.
         """
         raise NotImplementedError("task 5.3: Scheduler.schedule")
 
     def finish_step(self, step: ScheduledStep, new_tokens: dict[int, list[int]]) -> list[Sequence]:
         """Account for a step that ran; returns the sequences that are now complete.
 
-        new_tokens: by request id, tokens drawn for requests that caught up. Complete requests give
-        their blocks back. Requests aborted meanwhile are passed over.
+        new_tokens: by request id, tokens for requests that caught up: one, or several where guesses
+        proved right. Tokens beyond the end of an answer are dropped. Of the positions that the step
+        computed only those before the last token count: it was drawn just now, and what was computed
+        in its place and behind it was a wrong guess. Only then are full blocks registered. Complete
+        requests give their blocks back. Requests aborted meanwhile are passed over.
         """
         raise NotImplementedError("task 5.3: Scheduler.finish_step")
 
@@ -70,6 +76,9 @@ class Scheduler:
 
     def _admit(self, sequence: Sequence, budget: int) -> tuple[int, int, int] | None:
         raise NotImplementedError("task 5.3: Scheduler._admit")
+
+    def _lacks_blocks(self, sequence: Sequence, reach: int) -> bool:
+        raise NotImplementedError("task 5.3: Scheduler._lacks_blocks")
 
     def _preempt(self, sequence: Sequence) -> None:
         raise NotImplementedError("task 5.3: Scheduler._preempt")

@@ -60,8 +60,9 @@ class Scheduler:
         queue. A request gets what it lacks or what is left of the budget. Where a running request
         gets no block, its guesses (`proposed`) are dropped first: nobody is preempted for a guess.
         Then the newest running one is preempted (itself, if it is the newest): its blocks are freed,
-        its guesses dropped, its tokens kept, and it waits at the head of the queue to be recomputed.
-        No request is admitted in a step that preempted one.
+        its guesses dropped, its tokens kept, its num_preemptions goes up by one, and it waits at the
+        head of the queue to be recomputed. No request is admitted in a step that preempted one.
+        Whoever is admitted is RUNNING, whoever is preempted WAITING.
         """
         # BEGIN SOLUTION 5.3
         budget = self.config.token_budget
