@@ -31,39 +31,39 @@ class Exact(scheduling.Watched):
         def lacking(number, reach):
             return -(-reach // size) - len(tables[number])
 
-        for number in self.running:
-            if number not in line or not left:
+        for name in self.running:
+            if name not in line or not left:
                 continue
-            request = self.requests[number]
+            request = self.requests[name]
             lag = len(request.text) - request.computed
             count = min(left, lag + len(request.guesses))
-            if lacking(number, request.computed + count) > free:
+            if lacking(name, request.computed + count) > free:
                 count = min(left, lag)
                 if request.guesses:
                     request.guesses = []
-            while number in line and lacking(number, request.computed + count) > free:
+            while name in line and lacking(name, request.computed + count) > free:
                 last = line.pop()
                 held.subtract(tables[last])
                 free += sum(held[block] == 0 for block in tables[last])
                 gone.append(last)
-            if number in line:
-                free -= max(0, lacking(number, request.computed + count))
-                wanted.append((number, request.computed, count))
+            if name in line:
+                free -= max(0, lacking(name, request.computed + count))
+                wanted.append((name, request.computed, count))
                 left -= count
-        for number in self.waiting if not gone else ():
-            request = self.requests[number]
-            first = begins.get(number, 0)
+        for name in self.waiting if not gone else ():
+            request = self.requests[name]
+            first = begins.get(name, 0)
             count = min(left, len(request.text) - first)
             if not left or len(line) == self.config["max_sequences"]:
                 break
             # Behind a cached prefix a chunk reaches further, up to the whole text.
             reach = len(request.text) if self.config["prefix_caching"] else count
-            if number not in begins and -(-reach // size) > free:
+            if name not in begins and -(-reach // size) > free:
                 break
-            line.append(number)
-            wanted.append((number, first, count))
+            line.append(name)
+            wanted.append((name, first, count))
             left -= count
-            taken = after.get(number, [None] * -(-(first + count) // size))
+            taken = after.get(name, [None] * -(-(first + count) // size))
             free -= sum(held[block] == 0 for block in taken)
             held.update(taken)
         return wanted, gone

@@ -74,6 +74,12 @@ def test_the_newest_gives_way(student, rng):
     )
     expect(watched, [(1, 0, 3)], [(1, 3, 1)])
     assert watched.answers, "no request was completed"
+    watched = Watched(student, num_blocks=4, block_size=2, token_budget=2)
+    for prompt in prompts(rng, 3, 3):
+        watched.add(prompt, 4)
+    expect(watched, [(0, 0, 2)], [(0, 2, 1), (1, 0, 1)], [(0, 3, 1), (1, 1, 1)])
+    expect(watched, [(0, 4, 1)], hint="1 was preempted in this very step: it is not admitted in it")
+    expect(watched, [(0, 5, 1), (1, 0, 1)], [(1, 1, 2)])
 
 
 @number("5.3")
@@ -91,9 +97,11 @@ def test_guesses_are_computed_and_wrong_ones_again(student, rng):
     wrong = (follows(written("", value, right)) + 1) % VOCAB
     watched.guess(0, [right, wrong, 3])
     expect(watched, [(0, 2, 4), (1, 2, 1)], hint="its token and three guesses: four to compute")
+    watched.add([*request.text[:4], wrong, 3, 1], 1)
     expect(
-        watched, [(0, 4, 1), (1, 3, 1)],
-        hint="of four only two count: the last token, and the guess that was right",
+        watched, [(0, 4, 1), (1, 3, 1), (2, 4, 3)],
+        hint="of four only two count: the last token, and the guess that was right; a block with a "
+        "wrong guess in it is not registered",
     )  # fmt: skip
     watched.guess(0, [0, 0, 0, 0])
     watched.guess(1, [0, 0])
