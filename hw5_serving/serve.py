@@ -150,8 +150,9 @@ def main(
     encoder = SentenceEncoder.from_folder(folder) if folder else None
     settings = Settings(name, queue_limit, admin_token=token, admin_folder=admin_folder)
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"serving {name} at http://{shown}:{sock.getsockname()[1]}/v1")
-    run(Service(engine, tokenizer, settings, encoder), sock, drain_seconds)
+    ready = f"serving {name} at http://{shown}:{sock.getsockname()[1]}/v1"
+    service = Service(engine, tokenizer, settings, encoder)
+    run(service, sock, drain_seconds, lambda: click.echo(ready))
 
 
 if __name__ == "__main__":

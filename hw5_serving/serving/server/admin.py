@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -162,23 +162,13 @@ def _weight_routes(router: APIRouter, service: Service) -> None:
 
     @router.post("/weights/activate")
     async def activate(body: Version) -> dict[str, Any]:
-        weights = _versioned(service)
-
-        def change(engine: Engine) -> None:
-            weights.activate(body.version)
-            engine.renew_waiting()
-
-        return await _change(service, change, "activated by hand")
+        _versioned(service)
+        return await _change(service, lambda engine: engine.activate(body.version))
 
     @router.post("/weights/rollback")
     async def rollback() -> dict[str, Any]:
-        weights = _versioned(service)
-
-        def change(engine: Engine) -> None:
-            weights.rollback()
-            engine.renew_waiting()
-
-        return await _change(service, change, "rolled back by hand")
+        _versioned(service)
+        return await _change(service, lambda engine: engine.rollback())
 
     @router.delete("/weights/{version}")
     async def drop(version: str) -> dict[str, Any]:
@@ -190,10 +180,10 @@ def _weight_routes(router: APIRouter, service: Service) -> None:
         return _status(service)
 
 
-async def _change(service: Service, change: Any, reason: str) -> dict[str, Any]:
+async def _change(service: Service, change: Callable[[Engine], object]) -> dict[str, Any]:
     """Another version becomes active; a rollout that compares with the old one ends first."""
     if service.canary.running:
-        raise APIError(409, f"a rollout runs: end it before weights are {reason}")
+        raise APIError(409, "a rollout runs: end it before you activate or roll back weights")
     async with _as_api_errors():
         await service.loop.call(change)
     return _status(service)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+FORM = re.compile(r"body|str|.*\[.*\]")  # names of pydantic's, in a place, that are no argument
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -44,9 +46,13 @@ def _respond(error: APIError) -> JSONResponse:
 
 
 def _from_validation(error: RequestValidationError) -> APIError:
-    """The first complaint, as one sentence that names the argument."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part != "body"]
+    """One complaint, as a sentence that names the argument.
+
+    Where several forms are allowed (a text, a list of parts) each has its own; the one that came
+    deepest into the argument is about the form that was meant.
+    """
+    first = max(error.errors(), key=lambda complaint: len(complaint["loc"]))
+    place = [str(part) for part in first["loc"] if not FORM.fullmatch(str(part))]
     kind, param = first["type"], ".".join(place) or None
     if kind == "json_invalid":
         return APIError(400, f"the body is no JSON: {first.get('ctx', {}).get('error', '')}")

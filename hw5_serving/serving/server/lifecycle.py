@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -34,8 +35,12 @@ class DrainingServer(uvicorn.Server):
     It goes on listening while it drains: a load balancer must be able to see /health turn 503.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service, drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, drain_seconds: float,
+        on_ready: Callable[[], None],
+    ) -> None:  # fmt: skip
         super().__init__(config)
+        self.on_ready = on_ready
         self.service = service
         self.drain_seconds = drain_seconds
         self._draining: asyncio.Task[None] | None = None
@@ -44,6 +49,12 @@ class DrainingServer(uvicorn.Server):
         """As uvicorn's, and remembers the event loop for the signal."""
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and says when clients can come."""
+        await super().startup(sockets)
+        if self.started:
+            self.on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The signal handler; on the main thread, between two byte codes."""
@@ -81,10 +92,12 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def run(service: Service, sock: socket.socket, drain_seconds: float) -> None:
-    """Serve on a bound socket until a signal ends it."""
+def run(
+    service: Service, sock: socket.socket, drain_seconds: float, on_ready: Callable[[], None]
+) -> None:
+    """Serve on a bound socket until a signal ends it; `on_ready` is called when clients can come."""
     config = uvicorn.Config(
         create_app(service), log_level="warning", access_log=False, backlog=2048,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )  # fmt: skip
-    asyncio.run(DrainingServer(config, service, drain_seconds).serve([sock]))
+    asyncio.run(DrainingServer(config, service, drain_seconds, on_ready).serve([sock]))

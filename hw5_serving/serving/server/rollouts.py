@@ -8,7 +8,7 @@ from typing import Any
 
 from serving.canary import CANARY, PROMOTED, ROLLED_BACK, RUNNING, STABLE, Rollout
 from serving.engine import Engine
-from serving.server.engine_loop import EngineFailed, EngineLoop
+from serving.server.engine_loop import EngineLoop
 
 log = logging.getLogger("serving")
 
@@ -110,8 +110,8 @@ class CanaryControl:
             if follow is not None:
                 try:
                     await self._loop.call(lambda engine, do=follow: do(engine, plan.version))
-                except EngineFailed:
-                    pass  # nothing is served any more
+                except Exception:  # whoever's answer ended the rollout gets it all the same
+                    log.exception("rollout %s: the engine did not follow", rollout.name)
 
 
 def _check_staged(engine: Engine, version: str) -> None:
@@ -121,8 +121,7 @@ def _check_staged(engine: Engine, version: str) -> None:
 
 
 def _activate(engine: Engine, version: str) -> None:
-    engine.weights.activate(version)
-    engine.renew_waiting()
+    engine.activate(version)
 
 
 def _drop(engine: Engine, version: str) -> None:
