@@ -66,7 +66,8 @@ def _times_packed(width: int) -> Kernel:
             total_i = total_k = np.float32(0)
             for g in range(groups):
                 part_i = part_k = np.float32(0)
-                for j in range(g * half, g * half + half):
+                for n in range(half):
+                    j = g * half + n
                     at_i, at_k = codes[i, j], codes[k, j]
                     part_i += np.float32(np.uint8(at_i & FIFTEEN)) * even[j]
                     part_i += np.float32(np.uint8(at_i >> FOUR)) * odd[j]
@@ -90,7 +91,8 @@ def _times_bytes(width: int) -> Kernel:
             total_i = total_k = np.float32(0)
             for g in range(groups):
                 part_i = part_k = np.float32(0)
-                for j in range(g * width, g * width + width):
+                for n in range(width):
+                    j = g * width + n
                     part_i += np.float32(codes[i, j]) * x[j]
                     part_k += np.float32(codes[k, j]) * x[j]
                 total_i += scales[i, g] * (part_i - np.float32(zeros[i, g]) * sums[g])
@@ -108,7 +110,8 @@ def _floats_packed(width: int) -> Kernel:
         for i in numba.prange(rows):
             for g in range(groups):
                 scale, zero = scales[i, g], np.float32(zeros[i, g])
-                for j in range(g * half, g * half + half):
+                for n in range(half):
+                    j = g * half + n
                     out[i, 2 * j] = scale * (np.float32(np.uint8(codes[i, j] & FIFTEEN)) - zero)
                     out[i, 2 * j + 1] = scale * (np.float32(np.uint8(codes[i, j] >> FOUR)) - zero)
 
@@ -121,7 +124,8 @@ def _floats_bytes(width: int) -> Kernel:
         for i in numba.prange(rows):
             for g in range(groups):
                 scale, zero = scales[i, g], np.float32(zeros[i, g])
-                for j in range(g * width, g * width + width):
+                for n in range(width):
+                    j = g * width + n
                     out[i, j] = scale * (np.float32(codes[i, j]) - zero)
 
     return floats
