@@ -22,7 +22,7 @@ class Exact(scheduling.Watched):
         )
 
     def right_plan(self, begins, after):
-        """begins, after: where requests begin and their tables then: only the worker knows the cache."""
+        """begins, after: where requests begin, their tables then: what only the cache knows."""
         size, left, free = self.config["block_size"], self.config["token_budget"], self.free
         tables = {n: list(t) for n, t in self.tables.items()}
         held = Counter(block for table in tables.values() for block in table)

@@ -1,4 +1,4 @@
-"""Drivers of tasks 5.3 and 5.4: the scheduler without a model, the engine, guesses and their check."""
+"""Drivers of tasks 5.3 and 5.4: a scheduler without a model, the engine, guesses, their check."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def llama(sizes: dict[str, Any], weights: dict[str, np.ndarray]) -> Any:
 
 
 def proposer(options: dict[str, Any] | None) -> Any:
-    """None, a LookupProposer of {"longest", "shortest"}, or a DraftProposer of {"sizes", "weights"}."""
+    """None; LookupProposer of {"longest", "shortest"}; DraftProposer of {"sizes", "weights"}."""
     from serving.speculative import DraftProposer, LookupProposer
 
     if not options:
@@ -116,8 +116,8 @@ def served(
     """An engine in float64 through a list of events, each at its step, until nothing is left.
 
     An event has "at" and "prompt" with fields of SamplingParams in "sampling", or "abort": an id.
-    Ids count the events with a prompt, refused ones too. Each step's plan, the answers by id, the ids
-    refused, what abort said, the free blocks after all.
+    Ids count the events with a prompt, refused ones too. Each step's plan, the answers by id, the
+    ids refused, what abort said, the free blocks after all.
     """
     from serving.config import EngineConfig
     from serving.engine import Engine
@@ -191,11 +191,11 @@ def verified(cases: list[dict[str, Any]], seed: int) -> list[list[int]]:
 
     from serving.speculative import verify
 
-    generator = torch.Generator().manual_seed(seed)
+    judge = torch.Generator().manual_seed(seed)
     found = []
     for case in cases:
         draft = torch.tensor(case["draft"]) if "draft" in case else None
-        kept = verify(case["proposed"], torch.tensor(case["target"]), draft, generator)
+        kept = verify(case["proposed"], torch.tensor(case["target"]), draft, judge)
         found.append([int(t) for t in kept])
     return found
 
@@ -203,7 +203,7 @@ def verified(cases: list[dict[str, Any]], seed: int) -> list[list[int]]:
 def verified_often(
     target: np.ndarray, draft: np.ndarray, count: int, drawn: bool, seed: int, times: int
 ) -> list[list[int]]:
-    """What verify lets through, `times` times, of `count` guesses of a draft that knows the last token.
+    """What verify lets through, `times` times, of `count` guesses of a draft that sees one token.
 
     target, draft: (vocab + 1, vocab): row t comes after token t, the last row at the beginning.
     drawn: guesses drawn from the draft; else its most probable ones, as look-up would give.
@@ -242,7 +242,7 @@ class Drafts:
     def propose(
         self, number: int, tokens: list[int], count: int, sampling: dict[str, Any]
     ) -> dict[str, Any]:
-        """Guesses for a text, what they were drawn from, how many tokens the draft computed for it."""
+        """Guesses for a text, what they were drawn from, how many tokens the draft computed."""
         from serving.sequence import SamplingParams, Sequence
 
         self.rows = 0

@@ -44,7 +44,7 @@ def drawn_weights(rng: np.random.Generator, sizes: dict[str, Any]) -> Weights:
 
 
 def next_logits(sizes: dict[str, Any], weights: Weights, text: Sequence[int]) -> np.ndarray:
-    """(time, vocab) logits of a whole text, in float64: no cache, no blocks, one position at a time."""
+    """(time, vocab) logits of a whole text, in float64: no cache, no blocks."""
     heads, kv_heads = sizes["num_heads"], sizes["num_kv_heads"]
     wide = sizes["hidden_size"] // heads
     time = np.arange(len(text))
@@ -148,14 +148,14 @@ def check_engine_plans(
         )
         for number, first, count in plan:
             assert first <= reached.get(number, first), (
-                f"step {step}: request {number} goes on at {first}, it had reached {reached[number]}"
+                f"step {step}: request {number} goes on at {first}, it reached {reached[number]}"
             )
             reached[number] = first + count
     return sum(count for plan in plans for _, _, count in plan)
 
 
 def static_steps(prompts: Sequence[int], answers: Sequence[int], together: int, budget: int) -> int:
-    """Steps of static batching: `together` requests at a time, until the longest of them is done."""
+    """Steps of static batching: `together` requests, until the longest of them is done."""
     total = 0
     for start in range(0, len(answers), together):
         group = slice(start, start + together)
@@ -186,15 +186,6 @@ def chi_square_limit(probability: np.ndarray) -> float:
     return float(stats.chi2.isf(FALSE_ALARM, int((probability > 0).sum()) - 1))
 
 
-def detection(probability: np.ndarray, wrong: np.ndarray, draws: int) -> float:
-    """How likely `check_frequencies` catches draws from `wrong`."""
-    kept = probability > 0
-    if wrong[~kept].sum() > 0:
-        return 1 - float((1 - wrong[~kept].sum()) ** draws)
-    apart = draws * float(((wrong - probability)[kept] ** 2 / probability[kept]).sum())
-    return float(stats.ncx2.sf(chi_square_limit(probability), int(kept.sum()) - 1, apart))
-
-
 def check_frequencies(counts: np.ndarray, probability: np.ndarray, about: str, hint: str) -> None:
     """Pearson's chi-square of counts (cells,) against exact probabilities."""
     draws = int(counts.sum())
@@ -219,7 +210,7 @@ def check_frequencies(counts: np.ndarray, probability: np.ndarray, about: str, h
 
 
 def edited_copy(rng: np.random.Generator, length: int, edits: float) -> tuple[list[int], list[int]]:
-    """A prompt with a random text in it, and an answer that is this text with some tokens changed."""
+    """A prompt that holds a random text, and an answer that is it with some tokens changed."""
     text = rng.integers(0, 40, length)
     answer = np.where(rng.random(length) < edits, rng.integers(0, 40, length), text)
     return [*text.tolist(), *rng.integers(0, 40, 5).tolist()], answer.tolist()

@@ -300,9 +300,9 @@ class Watched:
                 (p for p, (a, b) in enumerate(zip(read, values, strict=True)) if a != b), None
             )
             assert wrong is None, (
-                f"request {number} reads, at position {wrong}, block {table[wrong // size]}, which does "
-                "not hold its text there\nhint: what is registered was computed for just this text; "
-                "a guess that was wrong is computed again"
+                f"request {number} reads, at position {wrong}, block {table[wrong // size]}, which "
+                "does not hold its text there\nhint: what is registered was computed for just this "
+                "text; a guess that was wrong is computed again"
             )
 
 
@@ -314,7 +314,7 @@ def random_prompt(rng: np.random.Generator, stems: list[list[int]], longest: int
 
 
 def play(watched: Watched, rng: np.random.Generator, operations: int) -> None:
-    """Random operations: requests come, are aborted at any time, have guesses; the cache is cleared."""
+    """Random operations: requests come, are aborted, have guesses; the cache is cleared."""
     room = watched.config["num_blocks"] * watched.config["block_size"]
     stems = [rng.integers(0, VOCAB, room // 3).tolist() for _ in range(3)]
     for _ in range(operations):

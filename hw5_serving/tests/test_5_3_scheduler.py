@@ -33,7 +33,7 @@ def test_prompts_are_cut_and_answers_run_beside_them(student, rng):
     expect(
         watched, [(0, 0, 8)], [(0, 8, 3), (1, 0, 3), (2, 0, 2)], [(0, 11, 1), (1, 3, 1), (2, 2, 4)],
         [(0, 12, 1), (2, 6, 1), (3, 0, 2)],
-        hint="each gets what it lacks, or what is left of the budget; a place that is free is taken",
+        hint="each gets what it lacks, or what is left of the budget; a free place is taken",
     )  # fmt: skip
     assert not watched.requests, f"all four are complete by now, but not {list(watched.requests)}"
     budget, length = int(rng.integers(3, 9)), int(rng.integers(20, 40))
@@ -153,8 +153,8 @@ def test_what_never_fits_is_refused_and_what_just_fits_is_served(student, rng):
         (more, 1, True),
     ):
         assert (watched.add(prompt, count) is not None) == fits, (
-            f"a prompt of {len(prompt)} and {count} new tokens needs {len(prompt) + count - 1} slots "
-            f"of 8: {'it fits' if fits else 'ValueError'}"
+            f"a prompt of {len(prompt)} and {count} new tokens needs {len(prompt) + count - 1} "
+            f"slots of 8: {'it fits' if fits else 'ValueError'}"
         )
     watched.add(small, 2)
     expect(
@@ -209,7 +209,7 @@ def test_random_operations(student, rng):
 @number("5.3")
 @weight(1.2)
 def test_tokens_are_those_of_each_request_alone(student, rng):
-    """A small Llama in float64, one request after the other: the same tokens, in far fewer steps."""
+    """A small Llama in float64: the tokens of one request after the other, in fewer steps."""
     weights = cases.drawn_weights(rng, cases.SIZES)
     stem = rng.integers(0, 31, 16).tolist()
     for caching, blocks, budget in ((True, 64, 20), (False, 14, 9)):
@@ -245,7 +245,7 @@ def test_tokens_are_those_of_each_request_alone(student, rng):
 @number("5.3")
 @weight(0.6)
 def test_steps_against_static_batching(student, rng):
-    """Trusted: the tokens come from here, and a request gets one only in a step that caught it up."""
+    """Trusted: the tokens come from here, to a request only in a step that caught it up."""
     prompt_lengths, lengths = cases.eighty_twenty(rng, 160, 16)
     watched = Watched(student, num_blocks=400, block_size=4, token_budget=64, max_sequences=16)
     for prompt, length in zip(prompts(rng, *prompt_lengths), lengths, strict=True):

@@ -1,4 +1,4 @@
-"""Task 5.4: guesses by look-up and by a draft, verified; answers and distributions stay what they were."""
+"""Task 5.4: guesses by look-up and by a draft; answers and distributions stay what they were."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import engine_cases as cases
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
-from autograder.testing import Measure, assert_close
+from autograder.testing import Measure, assert_close, stands_alone
 
 LOOKED_UP = [  # text, guesses asked for, longest, shortest, guesses
     ([1, 2, 3, 9, 1, 2], 2, 3, 1, [3, 9]),
@@ -25,6 +25,7 @@ LOOKED_UP = [  # text, guesses asked for, longest, shortest, guesses
 
 
 @number("5.4")
+@stands_alone
 @weight(0.8)
 def test_what_followed_the_last_tokens_before(student, rng):
     """The longest n-gram found before, its latest place, and on into the guess itself."""
@@ -44,13 +45,14 @@ def test_what_followed_the_last_tokens_before(student, rng):
             plain = {int(name): place for place, name in enumerate(names)}
             got = [plain.get(token, token) for token in got]
             assert got == wanted, (
-                f"after {text}, {count} guesses, n from {longest} down to {shortest}: {got}, expected "
-                f"{wanted}\nhint: the n-gram at the end is no earlier place of itself; an earlier one "
-                "may overlap it"
+                f"after {text}, {count} guesses, n from {longest} down to {shortest}: {got}, "
+                f"expected {wanted}\nhint: the n-gram at the end is no earlier place of itself; an "
+                "earlier one may overlap it"
             )
 
 
 @number("5.4")
+@stands_alone
 @weight(0.9)
 def test_a_draft_draws_from_what_it_says(student, rng):
     """Each guess from the draft's row for the text before it; rejected guesses leave no trace."""
@@ -89,8 +91,8 @@ def check_guesses(weights, text, got, temperature, count):
     logits = cases.next_logits(cases.SIZES, weights, whole)[len(text) - 1 : -1]
     if temperature:
         assert_close(got["probs"], cases.softmax(logits, temperature), rtol=1e-6, atol=1e-9,
-                     name="what the guesses were drawn from",
-                     hint="keys of rejected guesses must go; the temperature is the request's")  # fmt: skip
+                     name="what the guesses were drawn from", hint="keys of rejected guesses "
+                     "go; the temperature is the request's")  # fmt: skip
     else:
         best = logits.argmax(-1).tolist()
         assert got["tokens"] == best, f"greedy guesses {got['tokens']}, the draft's own are {best}"
@@ -104,13 +106,14 @@ DRAFT = np.array([[0.4, 0.3, 0.2, 0.1], [0.1, 0.7, 0.1, 0.1], [0.55, 0.15, 0.15,
 
 
 @number("5.4")
+@stands_alone
 @weight(1.1)
 def test_verified_tokens_have_the_targets_distribution(student, rng):
     """First tokens, and tokens after each other one, of 2,000 verifications of two guesses."""
-    # A right one fails each of 2 · (5 chi-squares + 1 count) with 5e-8 (FALSE_ALARM): 6e-7 in all. The
-    # mutant that draws anew from the target where a guess is rejected gives the first token with
-    # [0.30, 0.42, 0.28, 0] instead of [0.5, 0.3, 0.2, 0]: noncentrality 2,000 · 0.16 = 320 against a
-    # limit of 33.6 (ncx2 with 2 degrees of freedom): caught with probability 1 - 4e-34.
+    # A right one fails each of 2 · (5 chi-squares + 1 count) with 5e-8 (FALSE_ALARM): 6e-7 in all.
+    # The mutant rejected_drawn_from_the_target gives the first token with [0.30, 0.42, 0.28, 0]
+    # instead of [0.5, 0.3, 0.2, 0]: noncentrality 2,000 · 0.16 = 320 against a limit of 33.6 (ncx2
+    # with 2 degrees of freedom): caught with probability 1 - 4e-34.
     names = rng.permutation(4)
     target, draft = shuffled(TARGET, names), shuffled(DRAFT, names)
     for drawn in (True, False):
@@ -121,7 +124,8 @@ def test_verified_tokens_have_the_targets_distribution(student, rng):
         right = np.minimum(target[4], draft[4]).sum() if drawn else target[4][draft[4].argmax()]
         spread = 5.5 * (right * (1 - right) / 2000) ** 0.5  # of a binomial share, 4e-8 outside
         assert abs(share - right) < spread, (
-            f"the first guess was kept in {share:.3f} of the cases, expected {right:.3f}: min(1, p/q)"
+            f"the first guess was kept in {share:.3f} of the cases, expected {right:.3f}: "
+            "with min(1, p/q)"
         )
 
 
@@ -142,14 +146,15 @@ def check_distribution(kept, target, count, about):
         after = f"tokens after {last}" if last < vocab else "first tokens"
         cases.check_frequencies(
             counts[last], target[last], f"{about}: {after}",
-            "at the first rejection draw from max(p - q, 0), normalised; q is 1 on a looked-up token",
+            "at the first rejection draw from max(p - q, 0); q is 1 on a looked-up token",
         )  # fmt: skip
 
 
 @number("5.4")
+@stands_alone
 @weight(0.4)
 def test_greedy_keeps_what_the_target_would_have_said(student, rng):
-    """One-hot rows: guesses up to the first wrong one, then the target's own, one more if all are right."""
+    """One-hot rows: guesses up to the first wrong one, then the target's own token."""
     questions, wanted = [], []
     for right in (0, 1, 3, 4, 0):
         says = rng.integers(0, 9, 5 if wanted[3:] != [[]] else 1)
@@ -208,24 +213,25 @@ def test_greedy_answers_are_the_same_with_guesses(student, rng):
         f"parts of plans: {steps}; all guesses of the target itself should be right"
     )
     lone = {**events[0], "sampling": {"max_new_tokens": 25}}
-    got = student.run(drivers.served, sizes=cases.SIZES, weights=weights, config=config, events=[lone],
-                      guesses=kinds["its own draft"])  # fmt: skip
+    got = student.run(drivers.served, sizes=cases.SIZES, weights=weights, config=config,
+                      events=[lone], guesses=kinds["its own draft"])  # fmt: skip
     assert len(got["plans"]) == 6, (
         f"24 tokens after the first, five a step: 6 steps, not {len(got['plans'])}: {got['plans']}"
     )
 
 
 @number("5.4")
+@stands_alone
 @weight(0.6)
 def test_steps_of_a_copy(student, rng):
-    """Trusted: answers that copy their prompt with an edit here and there; the guesses are judged here."""
+    """Trusted: answers that copy their prompt with edits; the guesses are judged here."""
     texts = [cases.edited_copy(rng, 120, 0.04) for _ in range(6)]
     steps = cases.judged_steps(student, texts, 10)
     ratio = sum(len(answer) for _, answer in texts) / sum(steps)
     free = [(prompt, rng.integers(0, 40, 40).tolist()) for prompt, _ in texts]
     plain = 240 / sum(cases.judged_steps(student, free, 10))
-    student.measure(Measure(name=f"tokens a step of a copy (of random text {plain:.2f})", value=ratio,
-                            unit="", full=2.5))  # fmt: skip
+    student.measure(Measure(name=f"tokens a step of a copy (of random text {plain:.2f})",
+                            value=ratio, unit="", full=2.5))  # fmt: skip
     assert ratio >= 2.5, (
         f"copies of 120 tokens with 4% edits, ten guesses: {ratio:.2f} tokens a step, asked 2.5"
         "\nhint: guess what followed the last three tokens where they stood before"

@@ -1,4 +1,4 @@
-"""Task 5.4: tokens guessed cheaply, verified by the target model in one step; the answer is exact."""
+"""Task 5.4: tokens guessed cheaply, verified by the target in one step; the answer is exact."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def propose_by_lookup(
 ) -> list[int]:
     """`count` tokens that followed the text's last n-gram where it stood before; no match: [].
 
-    The largest n from `shortest` to `longest` that is found counts, of its earlier places the latest
-    (prompt lookup, Saxena, 2023). The place may overlap the end; what follows it goes on into the
-    guess itself where the text ends, as in LZ77: after 5, 7, 7 come 7, 7, 7. One pass over the text.
+    The largest n from `shortest` to `longest` that is found counts, of its earlier places the
+    latest (prompt lookup, Saxena, 2023). The place may overlap the end; what follows it goes on
+    into the guess itself where the text ends, as in LZ77: after 5, 7, 7 come 7, 7, 7. One pass over
+    the text.
     """
     # BEGIN SOLUTION 5.4
     text = list(tokens)
@@ -73,8 +74,11 @@ def propose_by_lookup(
 
 
 def propose_by_draft(
-    next_probs: Callable[[list[int]], Tensor], tokens: Items[int], count: int, generator: Generator = None
-) -> Proposal:  # fmt: skip
+    next_probs: Callable[[list[int]], Tensor],
+    tokens: Items[int],
+    count: int,
+    generator: Generator = None,
+) -> Proposal:
     """`count` tokens drawn one after the other from a draft model, with what they were drawn from.
 
     next_probs: text -> (vocab,) probabilities of its next token.
@@ -82,7 +86,7 @@ def propose_by_draft(
     # BEGIN SOLUTION 5.4
     text = list(tokens)
     rows: list[Tensor] = []
-    for _ in range(count):
+    while len(rows) < count:
         rows.append(next_probs(text))
         text.append(draw(rows[-1], generator))
     return Proposal(text[len(tokens) :], torch.stack(rows) if rows else None)
@@ -191,8 +195,9 @@ class DraftProposer:
     def next_probs(self, request_id: int, text: list[int], sampling: SamplingParams) -> Tensor:
         """(vocab,) what the draft draws the token after `text` from, as `sampling` asks.
 
-        What was computed for this request before is used as far as its tokens are those of `text`;
-        only what is missing is computed. The last token always is: its logits are needed.
+        What was computed for this request before is used as far as its tokens are those of `text`:
+        guesses may have been rejected, and tokens come since. Only what is missing is computed; the
+        last token always is: its logits are needed.
         """
         # BEGIN SOLUTION 5.4
         if request_id not in self.texts:
