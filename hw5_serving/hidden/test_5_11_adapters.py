@@ -7,11 +7,12 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 from versions_cases import drawn_adapters, merged_answers
 
-from autograder.testing import assert_close, assert_equal
+from autograder.testing import assert_close, assert_equal, stands_alone
 
 
 @number("5.11")
 @weight(0.5)
+@stands_alone
 def test_a_refused_adapter_changes_nothing(student, rng):
     """Shapes that do not fit, a name twice, an unknown one: an error, and the slots as before."""
     events = [["load", "a", 2, 3, 1.0], ["load", "b", 2, 4, 1.0], ["load", "a", 2, 3, 5.0],
@@ -32,6 +33,7 @@ def test_a_refused_adapter_changes_nothing(student, rng):
 
 @number("5.11")
 @weight(0.25)
+@stands_alone
 def test_a_prefill_beside_decodes(student, rng):
     """One request with 200 tokens among 20 with one; all without adapters; one for all."""
     weights, adapters = rng.standard_normal((12, 10)).astype(np.float32), drawn_adapters(rng, 21, 10, 12)

@@ -119,7 +119,7 @@ def test_loading_does_not_hold_steps_up(student, rng):
     assert_equal(watch.session.call("state")["versions"], ["v1", "v2"], name="versions while v3 loads")
     watch.activate("v2")
     watch.submit(drawn_requests(rng, 3))
-    watch.steps(3)
+    watch.until_begun()
     assert watch.session.call("end_staging"), "stage did not end although all tensors were there"
     watch.states["v3"] = third
     watch.activate("v3")

@@ -6,11 +6,12 @@ import drivers_versions as drivers
 from gradescope_utils.autograder_utils.decorators import number, weight
 from versions_cases import SIZES, checksum_of, drawn_state
 
-from autograder.testing import Measure, assert_equal
+from autograder.testing import Measure, assert_equal, stands_alone
 
 
 @number("5.11")
 @weight(0.5)
+@stands_alone
 def test_a_staged_version_is_nobody_elses(student, rng):
     """What the caller does with the tensors afterwards, or another version with its own, is nothing."""
     first, second, third = drawn_state(rng), drawn_state(rng), drawn_state(rng)
@@ -35,6 +36,7 @@ def test_a_staged_version_is_nobody_elses(student, rng):
 
 @number("5.11")
 @weight(0.5)
+@stands_alone
 def test_old_versions_are_let_go(student, rng):
     """Eight swaps of 36 MB, each pinned until the next but one: old ones leave memory."""
     # Beyond 32 MB glibc gives every tensor pages of its own, and takes them back at once.

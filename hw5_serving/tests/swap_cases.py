@@ -77,6 +77,14 @@ class Watch:
                 self.requests[request_id].answer = answer
         return found
 
+    def until_begun(self) -> None:
+        """Run until a request that belongs to the active version has said two tokens."""
+        for _ in range(200):
+            if any(r.version == self.active and len(r.stream) > 1 for r in self.requests.values()):
+                return
+            self.steps(1)
+        raise AssertionError(f"no request began on version {self.active!r} in 200 steps")
+
     def finish(self) -> None:
         """Run until nothing is left."""
         for _ in range(40):

@@ -8,11 +8,12 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, partial_credit, weight
 from versions_cases import drawn_adapters, merged_answers
 
-from autograder.testing import assert_close, assert_equal, race, score_ratio, speed
+from autograder.testing import assert_close, assert_equal, race, score_ratio, speed, stands_alone
 
 
 @number("5.11")
 @weight(0.5)
+@stands_alone
 def test_tokens_of_one_adapter_stand_together(student, rng):
     """A stable order, and where each slot's tokens are in it; −1 has no segment."""
     cases = [rng.integers(-1, 5, 40), np.full(7, -1), np.zeros(3), np.array([3, 0, 3, -1, 0]),
@@ -30,6 +31,7 @@ def test_tokens_of_one_adapter_stand_together(student, rng):
 
 @number("5.11")
 @weight(1)
+@stands_alone
 def test_each_token_has_its_own_merged_weights(student, rng):
     """Ranks that differ, tokens without adapter, one token, none: as merged request by request."""
     for tokens, count, wide, tall in ((50, 6, 24, 40), (1, 1, 16, 8), (30, 3, 8, 33), (0, 2, 8, 8)):
@@ -48,6 +50,7 @@ def test_each_token_has_its_own_merged_weights(student, rng):
 
 @number("5.11")
 @weight(0.5)
+@stands_alone
 def test_an_adapter_leaves_after_its_last_request(student, rng):
     """Removed while in use: no new requests, those running keep it; then the slot is free."""
     size = float(rng.integers(1, 5))
@@ -76,6 +79,7 @@ def test_an_adapter_leaves_after_its_last_request(student, rng):
 @number("5.11")
 @partial_credit(1)
 @speed
+@stands_alone
 def test_speed_of_many_adapters(student, rng, set_score):
     """Twelve decode steps of 64 requests with 32 adapters, against merge and unmerge for each."""
     wide, tall, count, tokens = 576, 1536, 32, 64

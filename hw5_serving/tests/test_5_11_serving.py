@@ -23,24 +23,24 @@ def test_a_swap_under_load(student, rng):
         drivers.serving, sizes=SIZES, arrays=first, version="v1", config=CONFIG, layers=[]
     )
     watch = Watch(session, {"v1": first}, "v1")
-    watch.submit(drawn_requests(rng, 20))
+    shared = drawn_requests(rng, 3, 9, 14)  # asked of every version: is anything cached handed on?
+    watch.submit(shared + drawn_requests(rng, 17))
     watch.steps(4)
     watch.stage("v2", states["v2"], checksum_of(states["v2"]))
     watch.steps(1)
     watch.activate("v2")
-    watch.submit(drawn_requests(rng, 8))
-    watch.steps(5)
+    watch.submit(shared + drawn_requests(rng, 5))
+    watch.until_begun()
     error = session.call("stage", version="v3", arrays=states["v3"], checksum=checksum_of(first))
     assert "WeightsError" in error, "a state with another one's checksum was taken"
     watch.rollback("v1")
-    watch.submit(drawn_requests(rng, 6))
+    watch.submit(shared + drawn_requests(rng, 3))
     watch.steps(4)
     watch.stage("v3", states["v3"], checksum_of(states["v3"]))
     watch.activate("v3")
-    watch.submit(drawn_requests(rng, 6))
+    watch.submit(shared + drawn_requests(rng, 3))
     watch.finish()
     answered = watch.check()
-    assert sorted(answered) == ["v1", "v2", "v3"], f"each version should answer some: {answered}"
     assert_equal(sum(answered.values()), 40, name="requests answered")
     wanted = {"active": "v3", "previous": "v1", "versions": ["v1", "v3"], "free": CONFIG["num_blocks"]}
     found = session.call("state")

@@ -10,11 +10,12 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 from swap_cases import Story
 from versions_cases import SIZES, checksum_of, drawn_state
 
-from autograder.testing import assert_close, assert_equal
+from autograder.testing import assert_close, assert_equal, stands_alone
 
 
 @number("5.11")
 @weight(0.25)
+@stands_alone
 def test_the_checksum_is_that_of_the_text(student, rng):
     """Names, dtypes, shapes and bytes, in sorted order, whatever the layout in memory."""
     odd = {
@@ -54,6 +55,7 @@ def refused_states(state: dict[str, np.ndarray]) -> list[tuple[str, dict[str, An
 
 @number("5.11")
 @weight(0.5)
+@stands_alone
 def test_a_refused_state_changes_nothing(student, rng):
     """Checksum, names, shapes, dtypes, nan: a WeightsError that says which; all as it was."""
     first, state = drawn_state(rng), drawn_state(rng)
@@ -88,6 +90,7 @@ def test_a_refused_state_changes_nothing(student, rng):
 
 @number("5.11")
 @weight(0.75)
+@stands_alone
 def test_versions_come_and_go(student, rng):
     """250 calls at random beside a dict: pins, rollback, drop; what is in memory after each."""
     sizes = SIZES | {"num_layers": 1, "vocab_size": 5}
