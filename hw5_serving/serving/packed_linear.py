@@ -158,18 +158,22 @@ class PackedLinear(nn.Module):
             raise ValueError(f"a byte would belong to two groups of {self.width}")
         self._arrays = tuple(tensor.contiguous().numpy() for tensor in tensors)
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, in_features), any float type."""
-        rows = x.reshape(-1, self.in_features).to(torch.float32)
-        if len(rows) > FEW_ROWS:
+        rows = x.detach().reshape(-1, self.in_features).to(torch.float32).contiguous()
+        amount = rows.shape[0]
+        if amount > FEW_ROWS:
             out = self._by_floats(rows)
         else:
-            out = torch.empty(len(rows), self.out_features)
-            times = self._kernel("times", self.out_features)
-            for row, into in zip(rows.contiguous().numpy(), out.numpy(), strict=True):
-                times(row, *self._arrays, into)
-        return out.view(*x.shape[:-1], self.out_features)
+            out = torch.empty(amount, self.out_features)
+            times, inputs, outputs = (
+                self._kernel("times", self.out_features),
+                rows.numpy(),
+                out.numpy(),
+            )
+            for place in range(amount):
+                times(inputs[place], *self._arrays, outputs[place])
+        return out if x.dim() == 2 else out.view(*x.shape[:-1], self.out_features)
 
     def _by_floats(self, rows: Tensor) -> Tensor:
         step = max(1, SLAB // self.in_features)
