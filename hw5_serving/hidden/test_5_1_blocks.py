@@ -135,4 +135,4 @@ def test_any_program_with_forks_and_clearing(student, rng):
     student.given(
         max_examples=200, raw=cases.RAW, blocks=st.integers(1, 14), size=st.integers(1, 5),
         caching=st.sampled_from([True] * 7 + [False]), namespaces=st.sampled_from([("",), ("", "a")]),
-    )(check)()  # fmt: skip
+    )(cases.briefly(check))()  # fmt: skip
