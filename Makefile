@@ -2,7 +2,7 @@
 PYTHON ?=
 RUN = .venv/bin/python -m autograder
 
-.PHONY: help setup fetch demo test debug kernels verify bench grade submit stubs release bundle doctor figures clean
+.PHONY: help setup fetch demo test debug kernels verify bench grade serve submit stubs release bundle doctor figures clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ doctor: setup    ## what this machine can do, and what each missing thing costs
 
 fetch: setup     ## [HW=…]: real data (model weights, texts) that homeworks use, into a cache folder
 	@$(RUN) fetch $(HW)
+
+serve: setup     ## [ARGS="--tiny"]: homework 5's server, for every client that speaks OpenAI's API
+	@cd hw5_serving && ../.venv/bin/python serve.py $(ARGS)
 
 bench: setup     ## [ONLY=name]: the benchmark tables, ratios against peers measured in one run
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))

@@ -27,45 +27,12 @@ from serving.lora_batch import LoRABank
 from serving.model import Llama
 from serving.model_runner import lora_widths
 from serving.server.lifecycle import bind, run, warm_up
+from serving.server.loading import load_model, quantise_model
 from serving.server.service import Service, Settings
-from serving.server.text import Tokenizer
-from serving.server.tiny import ByteTokenizer, tiny_model
 from serving.speculative import LookupProposer
 from serving.versions import VersionedWeights
 
-GROUP = 32  # SmolLM2's file has 4 bits in groups of 32: int4 then loses nothing
 MIN_TOKEN = 16
-
-
-def load(path: Path | None, tiny: bool, seed: int) -> tuple[str, Llama, Tokenizer]:
-    """Name, model, tokenizer. UsageError where there is nothing to load."""
-    if tiny:
-        return "tiny", tiny_model(seed), ByteTokenizer()
-    path = path or find_data("SmolLM2-135M-Instruct*.gguf")
-    if path is None:
-        raise click.UsageError(
-            "no weights: run `make fetch`, name a GGUF file by --model, or take --tiny"
-        )
-    from serving.gguf_loader import load_gguf
-    from serving.tokenizer import Tokenizer as PackagedTokenizer
-
-    name = path.stem.split(".")[0].lower()
-    try:
-        return name, load_gguf(path), PackagedTokenizer.from_gguf(path)
-    except (ValueError, OSError) as error:
-        raise click.UsageError(f"{path} can't be served: {error}") from None
-
-
-def quantise_model(model: Llama, bits: int) -> None:
-    """Put packed integers in the place of every layer's matrices (5.5); the embedding stays."""
-    from serving.packed_linear import PackedLinear
-    from serving.quantize import quantize
-
-    for layer in model.layers:
-        for name, module in list(layer.named_children()):
-            if isinstance(module, torch.nn.Linear):
-                weight = quantize(module.weight.detach(), bits, GROUP, symmetric=bits == 8)
-                setattr(layer, name, PackedLinear(weight))
 
 
 def make_engine(
@@ -137,7 +104,7 @@ def main(
         sock = bind(host, port)
     except (OSError, OverflowError) as error:
         raise click.UsageError(f"{host}:{port} can't be listened on: {error}") from None
-    name, model, tokenizer = load(path, tiny, seed)
+    name, model, tokenizer = load_model(path, tiny, seed)
     if quantise:
         quantise_model(model, int(quantise.removeprefix("int")))
     try:

@@ -88,12 +88,12 @@ def write_tensors(
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with unfinished.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            file.write(flat.view(torch.uint8).numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+            out.write(flat.view(torch.uint8).numpy().data)
+        out.flush()
+        os.fsync(out.fileno())
+    unfinished.replace(path)

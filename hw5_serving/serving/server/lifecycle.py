@@ -70,7 +70,8 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         loop = self.service.loop
-        log.warning("draining: %d requests are in the server", len(loop.open))
+        if loop.open:
+            log.warning("draining: %d requests are in the server", len(loop.open))
         end = self._loop.time() + self.drain_seconds
         while loop.open and loop.failure is None and self._loop.time() < end:
             await asyncio.sleep(0.02)

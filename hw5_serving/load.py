@@ -1,0 +1,292 @@
+"""Put a server under load, the same load every time, and see what it does.
+
+    python load.py run --url http://127.0.0.1:8000/v1     # a server that runs
+    python load.py compare batching                       # static against continuous batching
+    python load.py compare prefix                         # prefix caching off and on
+    python load.py canary                                 # a bad canary and a good one
+
+`compare` and `canary` start serve.py themselves, one at a time (with --tiny: the tiny model), and leave
+a log of JSON lines and a plot in --out. The load is described in serving/traffic.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx2
+import openai
+from tqdm import tqdm
+
+from serving.experiment import JsonLines, run_script
+from serving.load_report import plot_rollouts, plot_runs, table
+from serving.traffic import Arrival, Mix, make_traffic
+
+FOLDER = Path(__file__).resolve().parent
+TOKEN_VARIABLE = "LOAD_ADMIN_TOKEN"
+GENERATIVE = re.compile(r"serving (\S+) at (http://\S+)/v1")
+
+Record = dict[str, Any]
+
+
+async def ask(
+    client: openai.AsyncOpenAI, model: str, arrival: Arrival, started: float
+) -> Record:
+    """One streamed answer; times in seconds after `started`."""
+    record: Record = {
+        "at": arrival.at, "first": None, "last": None, "tokens": 0, "prompt_tokens": 0,
+        "cached_tokens": 0, "prefix": arrival.prefix, "user": arrival.user, "status": 200,
+        "version": None,
+    }  # fmt: skip
+    try:
+        chunks = await client.completions.create(
+            model=model, prompt=arrival.prompt, max_tokens=arrival.tokens, temperature=0,
+            stream=True, stream_options={"include_usage": True}, user=arrival.user,
+            extra_body={"ignore_eos": True},
+        )  # fmt: skip
+        async for chunk in chunks:
+            now = time.perf_counter() - started
+            if chunk.choices and record["first"] is None:
+                record["first"] = now
+            record["last"], record["version"] = now, chunk.system_fingerprint
+            if chunk.usage is not None:
+                record["tokens"] = chunk.usage.completion_tokens
+                record["prompt_tokens"] = chunk.usage.prompt_tokens
+                record["cached_tokens"] = chunk.usage.prompt_tokens_details.cached_tokens
+    except openai.APIStatusError as error:
+        record["status"], record["last"] = error.status_code, time.perf_counter() - started
+    except openai.APIError as error:  # in the middle of a stream, or no connection
+        record["status"], record["last"] = 0, time.perf_counter() - started
+        record["error"] = str(error)
+    return record
+
+
+class StaticBatches:
+    """A gate that lets in a batch when the one before has ended: what continuous batching replaced."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._waiting: list[asyncio.Future[None]] = []
+        self._inside = 0
+
+    @contextlib.asynccontextmanager
+    async def __call__(self) -> Any:
+        """Wait for a place, be inside, leave."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._admit()
+        await turn
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            self._admit()
+
+    def _admit(self) -> None:
+        if self._inside == 0:
+            batch, self._waiting = self._waiting[: self.size], self._waiting[self.size :]
+            self._inside = len(batch)
+            for turn in batch:
+                turn.set_result(None)
+
+
+async def run_load(
+    url: str, traffic: list[Arrival], log: JsonLines, name: str, gate: Callable[[], Any],
+    meanwhile: Callable[[float], Awaitable[None]] | None = None,
+) -> list[Record]:  # fmt: skip
+    """Send the traffic on time, whatever the server does; the answers in the order of their ends."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+    async with openai.AsyncOpenAI(
+        base_url=url, api_key="none", max_retries=0, timeout=600,
+        http_client=openai.DefaultAsyncHttpxClient(limits=limits),
+    ) as client:  # fmt: skip
+        model = (await client.models.list()).data[0].id
+        started = time.perf_counter()
+        records: list[Record] = []
+        bar = tqdm(total=len(traffic), desc=name, unit="answer", disable=None)
+
+        async def one(arrival: Arrival) -> None:
+            await asyncio.sleep(max(0.0, arrival.at - (time.perf_counter() - started)))
+            async with gate():
+                record = await ask(client, model, arrival, started)
+            records.append(record)
+            log.write(run=name, **record)
+            bar.update()
+
+        beside = asyncio.create_task(meanwhile(started)) if meanwhile else None
+        await asyncio.gather(*(one(arrival) for arrival in traffic))
+        bar.close()
+        if beside is not None:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+    return records
+
+
+@contextlib.contextmanager
+def serving(*options: str) -> Iterator[str]:
+    """serve.py with these options; gives its address. ClickException where it does not start."""
+    command = [sys.executable, str(FOLDER / "serve.py"), "--port", "0", *options]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        found = GENERATIVE.search(process.stdout.readline())
+        if found is None:
+            raise click.ClickException("serve.py did not start; what it says is above")
+        yield found[2]
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def model_options(tiny: bool) -> list[str]:
+    """What all servers of a comparison are started with."""
+    return ["--tiny"] if tiny else []
+
+
+def mix_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that describe the traffic, and where the results go."""
+    plain = Mix()
+    for name, text in (
+        ("requests", "How many."), ("rate", "Requests a second, on average."),
+        ("short", "Tokens of a short answer."), ("long", "Tokens of a long one."),
+        ("long_share", "Share of the long ones."), ("prefixes", "Different beginnings of prompts."),
+        ("prefix_words", "Words of such a beginning."), ("seed", "For the same traffic again."),
+    ):  # fmt: skip
+        option = click.option(f"--{name.replace('_', '-')}", name, default=getattr(plain, name),
+                              show_default=True, help=text)  # fmt: skip
+        command = option(command)
+    out = click.option("--out", type=click.Path(file_okay=False, path_type=Path),
+                       default=Path("runs/load"), show_default=True)  # fmt: skip
+    return out(command)
+
+
+def traffic_of(options: dict[str, Any]) -> list[Arrival]:
+    """The traffic that the options describe; UsageError where they make no sense."""
+    try:
+        return make_traffic(Mix(**options))
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def finish(runs: dict[str, list[Record]], out: Path, name: str, title: str) -> None:
+    """Print the table and draw the plot."""
+    click.echo(table(runs))
+    if all(any(record["status"] == 200 for record in records) for records in runs.values()):
+        plot_runs(out / f"{name}.svg", runs, title)
+        click.echo(f"{out / name}.svg, {out / name}.jsonl")
+
+
+@click.group(help=(__doc__ or "").split("\n\n")[0])
+def main() -> None:
+    """The group of commands."""
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8000/v1", show_default=True)
+@click.option("--name", default="run", show_default=True, help="Of the log and the plot.")
+@mix_options
+def run(url: str, name: str, out: Path, **mix: Any) -> None:
+    """Put a server that runs under load."""
+    traffic, log = traffic_of(mix), JsonLines(out / f"{name}.jsonl")
+    try:
+        records = asyncio.run(run_load(url, traffic, log, name, no_gate))
+    except openai.APIConnectionError:
+        raise click.ClickException(f"nobody answers at {url}; start `make serve` first") from None
+    finish({name: records}, out, name, f"{len(traffic)} requests")
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["batching", "prefix"]))
+@click.option("--tiny", is_flag=True, help="The tiny random model.")
+@click.option("--batch", default=8, show_default=True, help="Requests side by side.")
+@mix_options
+def compare(what: str, tiny: bool, batch: int, out: Path, **mix: Any) -> None:
+    """The same traffic on two servers, one after the other."""
+    traffic, log = traffic_of(mix), JsonLines(out / f"{what}.jsonl")
+    common = [*model_options(tiny), "--max-sequences", str(batch), "--queue-limit", "100000"]
+    if what == "batching":
+        cases = {"static": ([], StaticBatches(batch)), "continuous": ([], no_gate)}
+    else:
+        cases = {"no prefix cache": (["--no-prefix-caching"], no_gate), "prefix cache": ([], no_gate)}
+    runs = {}
+    for name, (options, gate) in cases.items():
+        with serving(*common, *options) as address:
+            runs[name] = asyncio.run(run_load(f"{address}/v1", traffic, log, name, gate))
+    finish(runs, out, what, f"{len(traffic)} requests, {mix['rate']:g} a second, {batch} side by side")
+
+
+@main.command()
+@click.option("--tiny", is_flag=True, help="The tiny random model.")
+@click.option("--steps", default="0.25,0.5", show_default=True, help="Rising shares of the users.")
+@click.option("--per-step", default=20, show_default=True, help="Answers of the canary in a step.")
+@mix_options
+def canary(tiny: bool, steps: str, per_step: int, out: Path, **mix: Any) -> None:
+    """Roll out a version that is broken, then one that is not, under load."""
+    traffic, log = traffic_of(mix), JsonLines(out / "canary.jsonl")
+    shares = [float(share) for share in steps.split(",")]
+    token = os.environ[TOKEN_VARIABLE] = secrets.token_hex(16)
+    folder = (out / "served").resolve()
+    runs = {}
+    for kind in ("broken", "noisy"):
+        make = [sys.executable, str(FOLDER / "make_version.py"), kind, str(folder / f"{kind}.safetensors")]
+        subprocess.run([*make, *model_options(tiny)], check=True)
+        options = ["--admin-token-env", TOKEN_VARIABLE, "--admin-folder", str(folder)]
+        with serving(*model_options(tiny), *options, "--queue-limit", "100000") as address:
+            states: list[dict[str, Any]] = []
+            watch = watcher(address, token, kind, shares, per_step, states)
+            records = asyncio.run(
+                run_load(f"{address}/v1", traffic, log, kind, no_gate, watch)
+            )
+        for state in states:
+            log.write(run=kind, **state)
+        runs[f"{kind} canary"] = (records, states)
+        failed = sum(record["status"] != 200 for record in records)
+        click.echo(f"{kind}: {states[-1]['state']}, {failed} of {len(records)} answers failed")
+    plot_rollouts(out / "canary.svg", runs, f"{len(traffic)} requests, shares {steps}")
+    click.echo(f"{out / 'canary'}.svg, {out / 'canary'}.jsonl")
+
+
+def watcher(
+    address: str, token: str, version: str, shares: list[float], per_step: int,
+    states: list[dict[str, Any]],
+) -> Callable[[float], Awaitable[None]]:  # fmt: skip
+    """What runs beside the load: stage, begin the rollout, then note its state ever and again."""
+
+    async def watch(started: float) -> None:
+        headers = {"Authorization": f"Bearer {token}"}
+        plan = {"version": version, "steps": shares, "requests_per_step": per_step}
+        async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=600) as client:
+            file = {"version": version, "file": f"{version}.safetensors"}
+            (await client.post("/admin/weights", json=file)).raise_for_status()
+            (await client.post("/admin/rollout", json=plan)).raise_for_status()
+            while True:
+                rollout = (await client.get("/admin")).json()["rollout"]
+                at = round(time.perf_counter() - started, 3)
+                states.append({"at": at, "share": rollout["share"], "state": rollout["state"]})
+                await asyncio.sleep(0.1)
+
+    return watch
+
+
+@contextlib.asynccontextmanager
+async def no_gate() -> Any:
+    """Everybody goes in at once: the server itself decides who waits."""
+    yield
+
+
+if __name__ == "__main__":
+    run_script(main)
