@@ -1,11 +1,18 @@
-"""Task 5.7, hidden: the best of the candidates, never worse than no scale, refusals."""
+"""Task 5.7, hidden: the best of the candidates, refusals, another real block."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import drivers_compression as drivers
 import numpy as np
 from compression_cases import loss, rounded
 from gradescope_utils.autograder_utils.decorators import number, weight
+from real_measures import check_awq
+
+from autograder.testing import packaged
+
+PROSE = Path(__file__).with_name("prose_hidden.npy")
 
 
 def errors(case: dict) -> tuple[list[np.ndarray], list[float]]:
@@ -23,7 +30,7 @@ def errors(case: dict) -> tuple[list[np.ndarray], list[float]]:
 
 
 @number("5.7")
-@weight(1.8)
+@weight(1.3)
 def test_the_best_of_the_candidates_is_taken(student, rng):
     """All matrices together decide; even features, where no scale helps, get ones or near."""
     cases = []
@@ -50,7 +57,7 @@ def test_the_best_of_the_candidates_is_taken(student, rng):
 
 
 @number("5.7")
-@weight(0.6)
+@weight(0.5)
 def test_what_can_not_be_searched_or_folded_is_refused(student, rng):
     """No input row, no matrix, rows that do not feed the columns: ValueError."""
     matrix = rng.standard_normal((4, 8)).astype(np.float32)
@@ -64,3 +71,10 @@ def test_what_can_not_be_searched_or_folded_is_refused(student, rng):
     case = {"inputs": matrix, "weights": [matrix], "options": {"group": 8, "bits": 3}}
     found = student.run(drivers.searched, cases=[case])[0]
     assert len(found) == 8, f"{len(found)} scales for 8 channels"
+
+
+@number("5.7")
+@weight(0.6)
+def test_another_real_block(student, rng):
+    """One layer of SmolLM2 in 4 bits, on a text that is not released."""
+    check_awq(student, rng, packaged("smollm2"), np.load(PROSE))

@@ -1,4 +1,4 @@
-"""Task 5.6: GPTQ against solving each step afresh, all assignments, and rounding to nearest."""
+"""Task 5.6: GPTQ against solving each step afresh, all assignments, and rounding a real block."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import drivers_compression as drivers
 import numpy as np
 from compression_cases import best_of_all, correlated, greedy, loss, meaning, rounded
 from gradescope_utils.autograder_utils.decorators import number, weight
+from real_measures import GOLDEN, check_gptq
 
-from autograder.testing import Measure, assert_close
+from autograder.testing import Measure, assert_close, packaged
 
 STEP = "the loss of column j, divided by U[j, j], times row j of U is taken from later columns"
 DEFAULTS = {"bits": 4, "group": 8, "symmetric": True, "damping": 0.01, "by_importance": False}
@@ -20,7 +21,7 @@ def second(inputs: np.ndarray) -> np.ndarray:
 
 
 @number("5.6")
-@weight(0.8)
+@weight(0.6)
 def test_statistics_do_not_depend_on_the_split(student, rng):
     """Batches of any shape, an empty one too: 2 / count · Σ x xᵀ."""
     inputs = rng.standard_normal((30, 6)).astype(np.float32)
@@ -31,7 +32,7 @@ def test_statistics_do_not_depend_on_the_split(student, rng):
 
 
 @number("5.6")
-@weight(2)
+@weight(1.8)
 def test_each_column_is_made_good_by_the_rest(student, rng):
     """The same weights as solving for the free columns afresh after each one."""
     cases = []
@@ -48,7 +49,7 @@ def test_each_column_is_made_good_by_the_rest(student, rng):
 
 
 @number("5.6")
-@weight(2)
+@weight(1.6)
 def test_far_better_than_rounding_to_nearest(student, rng):
     """On 3-bit matrices with correlated inputs: at most 0.35 of the error; less than rounding's on 2×4."""
     inputs = correlated(rng, 500, 128, 24)
@@ -59,14 +60,27 @@ def test_far_better_than_rounding_to_nearest(student, rng):
     ratio = loss(matrix, meaning(got, 3), inputs) / loss(matrix, rounded(matrix, 3, 64, False), inputs)
     student.measure(Measure(name="GPTQ's error against rounding to nearest", value=ratio))
     assert ratio <= 0.35, f"{ratio:.2f} of the error of rounding to nearest, at most 0.35 is asked"
-    best = mine = plain = 0.0
+    # log(own / least) of one 2×4 problem: mean 0.60, deviation 0.84; log(own / plain): -0.53, 0.58.
+    # Of 64 problems the reference's means are 4.7 and 5.5 deviations inside the limits; without the
+    # later columns' correction both are far outside.
     cases = [{"weight": rng.standard_normal((2, 4)).astype(np.float32),
               "inputs": correlated(rng, 40, 4, 2),
-              "options": {"bits": 3, "group": 4, "damping": 1e-6}} for _ in range(12)]  # fmt: skip
+              "options": {"bits": 3, "group": 4, "damping": 1e-6}} for _ in range(64)]  # fmt: skip
+    over, under = [], []
     for got, case in zip(student.run(drivers.calibrated, cases=cases), cases, strict=True):
         data = (case["weight"], case["inputs"])
         least, own = best_of_all(*data, 3), loss(case["weight"], meaning(got, 3), case["inputs"])
         assert own >= least * (1 - 1e-5), "below the least error of all codes on this grid"
-        best, mine = best + least, mine + own
-        plain += loss(case["weight"], rounded(case["weight"], 3, 4, True), case["inputs"])
-    assert mine < plain, f"on twelve 2×4 problems the error is {mine:.3f}, rounding gives {plain:.3f}"
+        over.append(own / least)
+        under.append(own / loss(case["weight"], rounded(case["weight"], 3, 4, True), case["inputs"]))
+    for ratios, most, what in ((over, 3.0, "the best codes there are"), (under, 0.88, "rounding")):
+        mean = float(np.exp(np.log(ratios).mean()))
+        student.measure(Measure(name=f"GPTQ's error on 2×4 against {what}", value=mean))
+        assert mean <= most, f"on 64 2×4 problems {mean:.2f} times the error of {what}, limit {most}"
+
+
+@number("5.6")
+@weight(0.8)
+def test_a_real_block(student, rng):
+    """A layer of SmolLM2 in 3 bits: at most 0.35 of rounding's error on the calibration text."""
+    check_gptq(student, rng, packaged("smollm2"), np.load(GOLDEN / "prose_public.npy"))
