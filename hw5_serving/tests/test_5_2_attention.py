@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import drivers_blocks as drivers
 import numpy as np
-import torch
 from gradescope_utils.autograder_utils.decorators import number, weight
-from paged_cases import Batch, batch, compare, expected
+from paged_cases import Batch, batch, compare
 
 from autograder.testing import Hint, Measure, assert_close, assert_equal
 
@@ -104,29 +103,33 @@ def test_types_and_a_query_with_gaps(student, rng):
 @number("5.2")
 @weight(1)
 def test_the_cache_is_never_gathered(student, rng):
-    """Peak memory beside two pools of 128 MB, almost all of them one text's."""
-    size, kv_heads, width, sent, times = 16, 2, 128, 64, 128
+    """Peak memory beside two pools of 96 MB, almost all of them one text's."""
+    size, kv_heads, width, sent, times = 16, 2, 128, 64, 96
     keys, values = (rng.standard_normal((sent, size, kv_heads, width), np.float32) for _ in "kv")
     order = rng.permutation(sent * times).tolist()
     lengths = [(len(order) - 30) * size - 5, 40, 200, 7]
-    spans, texts = [], []
-    for start, length in enumerate(lengths):
-        blocks = -(-length // size)
-        table, order = order[:blocks], order[blocks:]
-        spans.append({"start": start, "count": 1, "first": length - 1, "table": table})
-        rows = np.array(table) % sent
-        texts.append(tuple(p[rows].reshape(-1, kv_heads, width)[:length] for p in (keys, values)))
     query = rng.standard_normal((len(lengths), 4, width), np.float32)
+    spans, right = [], np.zeros(query.shape)
+    for start, length in enumerate(lengths):
+        table, order = order[: -(-length // size)], order[-(-length // size) :]
+        spans.append({"start": start, "count": 1, "first": length - 1, "table": table})
+        # The pool is 64 blocks over and over: how often the text has each of their positions.
+        often = np.zeros((sent, size))
+        np.add.at(often, np.array(table) % sent, 1)
+        often[table[-1] % sent, length - size * (len(table) - 1) :] -= 1
+        for head in range(4):
+            scores = keys[:, :, head // 2].astype(np.float64) @ query[start, head] / width**0.5
+            weights = often * np.exp(scores - scores.max())
+            right[start, head] = (weights[..., None] * values[:, :, head // 2]).sum((0, 1))
+            right[start, head] /= weights.sum()
     small = batch(rng, [(length - 1, 1) for length in lengths[1:]], (4, 2), width, size)
-    student.run(
-        drivers.attended, **small.arguments()
-    )  # what the first call imports is no part of it
+    # What the first call imports is no part of it.
+    student.run(drivers.attended, **small.arguments())
     memory = student.memory(
         drivers.attended_long, query=query, keys=keys, values=values, times=times, spans=spans,
         timeout=20,
     )  # fmt: skip
-    right = expected(Batch(query, keys, values, spans, texts))
-    assert_close(memory.value, right, rtol=1e-3, atol=1e-4, name=f"texts of {lengths} positions")
+    assert_close(memory.value, right, rtol=1e-3, atol=1e-5, name=f"texts of {lengths} positions")
     pools = 2 * keys.nbytes * times
     extra = (memory.extra_bytes - pools) / 2**20
     student.measure(Measure(name="memory beside the pools", value=extra, unit="MB", full=64))
@@ -134,4 +137,3 @@ def test_the_cache_is_never_gathered(student, rng):
         f"{extra:.0f} MB were used beside the two pools of {pools / 2**21:.0f} MB; the longest text's "
         "keys alone are as large as one\nhint: take TILE positions of each text at a time"
     )
-    assert torch.isfinite(torch.from_numpy(np.asarray(memory.value))).all()
