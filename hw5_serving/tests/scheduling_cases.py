@@ -84,6 +84,7 @@ class Watched:
         self.free = self.config["num_blocks"]
         self.answers: dict[int, list[int]] = {}
         self.hits = self.preempted = self.tokens = self.steps = self.right = 0
+        self.guessed = "", [0]  # namespace and text with guesses, of the request that guessed last
         self._count = 0
 
     def add(
@@ -324,7 +325,10 @@ def play(watched: Watched, rng: np.random.Generator, operations: int) -> None:
             longest = min(int(rng.integers(1, 25)), room)
             prompt = random_prompt(rng, stems, room - longest + 1)
             stop = [int(rng.integers(VOCAB))] if rng.random() < 0.3 else []
-            watched.add(prompt, longest, stop, str(rng.integers(2)))
+            namespace = str(rng.integers(2))
+            if rng.random() < 0.3:  # a text that somebody guessed, maybe wrongly
+                namespace, prompt = watched.guessed[0], watched.guessed[1][: room - longest + 1]
+            watched.add(prompt, longest, stop, namespace)
         elif kind == "clear":
             watched.session.call("clear")
         elif watched.requests:
@@ -353,3 +357,4 @@ def guess_some(watched: Watched, rng: np.random.Generator) -> None:
             value = written(request.namespace, value, guesses[-1])
         if guesses:
             watched.guess(number, guesses)
+            watched.guessed = request.namespace, [*request.text, *guesses, 0]
