@@ -61,6 +61,8 @@ def register_all() -> None:
         bench_hw3_finetune,
         bench_hw3_training,
         bench_hw4,
+        bench_hw5,
+        bench_hw5_compression,
     )
 
 
