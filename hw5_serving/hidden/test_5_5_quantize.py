@@ -43,11 +43,15 @@ def test_groups_that_are_unlike_others(student, rng):
                 dtype = np.float32 if symmetric else np.float64
                 cases.append({"weight": array.astype(dtype), "bits": bits, "group": 16,
                               "symmetric": symmetric, "strided": len(cases) % 3 == 1})  # fmt: skip
-    for got, case, name in zip(student.run(drivers.quantized, cases=cases), cases, names, strict=True):
+    for got, case, name in zip(
+        student.run(drivers.quantized, cases=cases), cases, names, strict=True
+    ):
         scales, zero = grid(case["weight"], case["bits"], 16, case["symmetric"])
         wanted = nearest(case["weight"], scales, zero, case["bits"])
         assert_equal(codes_of(got, case["bits"]), wanted, name=f"{name}: codes")
-        floats = (wanted - np.repeat(zero, 16, 1).astype(float)) * np.repeat(scales.astype(float), 16, 1)
+        floats = (wanted - np.repeat(zero, 16, 1).astype(float)) * np.repeat(
+            scales.astype(float), 16, 1
+        )
         assert_close(meaning(got, case["bits"]), floats, rtol=1e-6, atol=1e-9, name=name)
         assert_equal(got["unchanged"], case["weight"], name=f"{name}: the weight given, afterwards")
 
@@ -84,7 +88,9 @@ def test_what_has_no_grid_is_refused(student, rng):
     case = {**good, "weight": good["weight"].astype(np.float16)}
     got = student.run(drivers.quantized, cases=[case])[0]
     wide = case["weight"].astype(np.float32)
-    assert_equal(codes_of(got, 4), nearest(wide, *grid(wide, 4, 8, False), 4), name="codes of float16")
+    assert_equal(
+        codes_of(got, 4), nearest(wide, *grid(wide, 4, 8, False), 4), name="codes of float16"
+    )
 
 
 @number("5.5")

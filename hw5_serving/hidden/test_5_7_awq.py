@@ -24,7 +24,9 @@ def errors(case: dict) -> tuple[list[np.ndarray], list[float]]:
         powers = mean ** (step / options["steps"])
         scale = powers / np.sqrt(powers.max() * powers.min())
         kind = (options["bits"], options["group"], options["symmetric"])
-        found.append(sum(loss(w, rounded(w * scale, *kind) / scale, inputs) for w in case["weights"]))
+        found.append(
+            sum(loss(w, rounded(w * scale, *kind) / scale, inputs) for w in case["weights"])
+        )
         scales.append(scale)
     return scales, found
 
@@ -44,7 +46,9 @@ def test_the_best_of_the_candidates_is_taken(student, rng):
         scales, found = errors(case)
         inputs, options = case["inputs"].reshape(-1, 32), case["options"]
         scale = np.asarray(got, float)
-        assert scale.shape == (32,) and (scale > 0).all(), f"scale {scale.shape}, all positive asked"
+        assert scale.shape == (32,) and (scale > 0).all(), (
+            f"scale {scale.shape}, all positive asked"
+        )
         kind = (options["bits"], options["group"], options["symmetric"])
         mine = sum(loss(w, rounded(w * scale, *kind) / scale, inputs) for w in case["weights"])
         near = min(float(np.abs(scale / s - 1).max()) for s in scales)

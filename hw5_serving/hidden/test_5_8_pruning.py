@@ -104,12 +104,18 @@ def test_half_of_ten_real_layers(student, rng):
         for name in MATRICES:
             matrix, mask = weights[name], np.asarray(masks[name])
             rows, columns = matrix.shape
-            kept = mask.sum(1) if mask.shape == (rows, columns) and mask.dtype == bool else mask.shape
+            kept = (
+                mask.sum(1) if mask.shape == (rows, columns) and mask.dtype == bool else mask.shape
+            )
             assert_equal(kept, np.full(rows, columns // 2), name=f"kept in each row of {name}")
             pruned[name] = matrix * matrix.new_tensor(mask)
             size = matrix.abs()
             smallest[name] = matrix * (size > size.kthvalue(columns // 2, 1, True).values)
         mine, by_size = model.run_layer(pruned, mine), model.run_layer(smallest, by_size)
     ratio = model.perplexity(mine, ids) / model.perplexity(by_size, ids)
-    student.measure(Measure(name="Wanda's perplexity against pruning by size, ten layers", value=ratio))
-    assert ratio <= 0.8, f"perplexity is {ratio:.2f} of that of pruning by size, at most 0.8 is asked"
+    student.measure(
+        Measure(name="Wanda's perplexity against pruning by size, ten layers", value=ratio)
+    )
+    assert ratio <= 0.8, (
+        f"perplexity is {ratio:.2f} of that of pruning by size, at most 0.8 is asked"
+    )

@@ -34,6 +34,16 @@ def quantized(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def coded(
+    weight: np.ndarray, scales: np.ndarray, zeros: np.ndarray | None, bits: int
+) -> np.ndarray:
+    """`nearest_codes` on a grid that is given; zeros None: symmetric."""
+    from serving.quantize import nearest_codes
+
+    given = None if zeros is None else _tensor(zeros)
+    return nearest_codes(_tensor(weight), _tensor(scales), given, bits).numpy()
+
+
 def packed(codes: np.ndarray) -> dict[str, np.ndarray]:
     """`pack_int4` of the codes, and `unpack_int4` of that."""
     from serving.quantize import pack_int4, unpack_int4

@@ -62,7 +62,9 @@ class RealModel:
 
     def layer(self, number: int) -> Layer:
         """The layer's norms (in,) and matrices (out, in), float32, made anew at each call."""
-        found = {name: self._floats(f"blk.{number}.{filed}.weight") for name, filed in _FILED.items()}
+        found = {
+            name: self._floats(f"blk.{number}.{filed}.weight") for name, filed in _FILED.items()
+        }
         for name, heads in (("q_proj", self.sizes.heads), ("k_proj", self.sizes.kv_heads)):
             # Rows 2i and 2i + 1 of a head turn together in the file, i and i + half here.
             pairs = found[name].unflatten(0, (heads, -1, 2))

@@ -57,7 +57,9 @@ def test_far_better_than_rounding_to_nearest(student, rng):
     options = {"bits": 3, "group": 64, "symmetric": False}
     got = student.run(drivers.calibrated, cases=[
         {"weight": matrix, "inputs": inputs, "options": options}])[0]  # fmt: skip
-    ratio = loss(matrix, meaning(got, 3), inputs) / loss(matrix, rounded(matrix, 3, 64, False), inputs)
+    ratio = loss(matrix, meaning(got, 3), inputs) / loss(
+        matrix, rounded(matrix, 3, 64, False), inputs
+    )
     student.measure(Measure(name="GPTQ's error against rounding to nearest", value=ratio))
     assert ratio <= 0.35, f"{ratio:.2f} of the error of rounding to nearest, at most 0.35 is asked"
     # log(own / least) of one 2×4 problem: mean 0.60, deviation 0.84; log(own / plain): -0.53, 0.58.
@@ -72,11 +74,15 @@ def test_far_better_than_rounding_to_nearest(student, rng):
         least, own = best_of_all(*data, 3), loss(case["weight"], meaning(got, 3), case["inputs"])
         assert own >= least * (1 - 1e-5), "below the least error of all codes on this grid"
         over.append(own / least)
-        under.append(own / loss(case["weight"], rounded(case["weight"], 3, 4, True), case["inputs"]))
+        under.append(
+            own / loss(case["weight"], rounded(case["weight"], 3, 4, True), case["inputs"])
+        )
     for ratios, most, what in ((over, 3.0, "the best codes there are"), (under, 0.88, "rounding")):
         mean = float(np.exp(np.log(ratios).mean()))
         student.measure(Measure(name=f"GPTQ's error on 2×4 against {what}", value=mean))
-        assert mean <= most, f"on 64 2×4 problems {mean:.2f} times the error of {what}, limit {most}"
+        assert mean <= most, (
+            f"on 64 2×4 problems {mean:.2f} times the error of {what}, limit {most}"
+        )
 
 
 @number("5.6")

@@ -51,8 +51,13 @@ def test_folding_changes_no_output(student, rng):
     up, down = (rng.standard_normal(shape).astype(np.float32) for shape in ((16, 7), (4, 16)))
     before, after = student.run(drivers.folded_rows, previous=up, following=down, scale=scale)
     data, gate = rng.standard_normal((6, 7)), rng.standard_normal((6, 16))
-    assert_close((gate * (data @ np.asarray(before).T)) @ np.asarray(after).T,
-                 (gate * (data @ up.T)) @ down.T, rtol=1e-4, atol=1e-4, name="down(gate · up(x))")
+    assert_close(
+        (gate * (data @ np.asarray(before).T)) @ np.asarray(after).T,
+        (gate * (data @ up.T)) @ down.T,
+        rtol=1e-4,
+        atol=1e-4,
+        name="down(gate · up(x))",
+    )
     assert_close(after, down * scale, rtol=1e-5, atol=0, name="the second matrix")  # fmt: skip
 
 

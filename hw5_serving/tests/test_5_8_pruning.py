@@ -45,7 +45,9 @@ def test_scores_and_masks_by_the_formula(student, rng):
             by_size = loss(matrix, matrix * stays(np.abs(matrix), 16), inputs)
             ratio = loss(matrix, matrix * np.asarray(mask), inputs) / by_size
             student.measure(Measure(name="Wanda's error against magnitude pruning", value=ratio))
-            assert ratio <= 0.7, f"{ratio:.2f} of the error of pruning by size, at most 0.7 is asked"
+            assert ratio <= 0.7, (
+                f"{ratio:.2f} of the error of pruning by size, at most 0.7 is asked"
+            )
 
 
 @number("5.8")
