@@ -1,0 +1,80 @@
+"""Draws the figure of task 5.4: `python figures/make_5_4.py`. Tokens that a step gives, against how often
+a guess is kept, and against how much a copy is edited. Measured on this homework's code; in a student's
+folder it is the student's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent
+HOMEWORK = FOLDER.parent
+sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+
+import serving  # noqa: E402
+
+SOLUTION = HOMEWORK / "solution" / "serving"
+if SOLUTION.is_dir():
+    serving.__path__.insert(0, str(SOLUTION))
+
+import engine_cases as cases  # noqa: E402
+import numpy as np  # noqa: E402
+from drivers_engine import verified_often  # noqa: E402
+
+from autograder.testing import drawing  # noqa: E402
+
+
+class Here:
+    """Calls a driver in this process."""
+
+    def run_cases(self, driver: Any, questions: list[Any], _label: Any) -> list[Any]:
+        """What the driver gives for these cases."""
+        return driver(cases=questions)
+
+
+def tokens_a_step(kept: float, guesses: int) -> float:
+    """Measured: a target and a draft that agree on a share `kept` of their probability."""
+    target = np.tile([1.0, 0.0], (3, 1))
+    draft = np.tile([kept, 1 - kept], (3, 1))
+    found = verified_often(target, draft, guesses, True, 1, 1500)
+    return float(np.mean([len(tokens) for tokens in found]))
+
+
+def main() -> None:
+    """Left: verification. Right: look-up on copies."""
+    drawing.use(FOLDER)
+    figure, (left, right) = drawing.charts(2, width=9, height=3.1)
+    shares = np.linspace(0, 0.99, 100)
+    for guesses, colour in ((2, drawing.ORANGE), (4, drawing.GREEN), (8, drawing.BLUE)):
+        left.plot(shares, (1 - shares ** (guesses + 1)) / (1 - shares), color=colour, linewidth=1,
+                  label=f"{guesses} guesses")  # fmt: skip
+        seen = [0.2, 0.4, 0.6, 0.8, 0.9, 0.95]
+        found = [tokens_a_step(kept, guesses) for kept in seen]
+        print(guesses, "guesses:", [f"{a}: {b:.2f}" for a, b in zip(seen, found, strict=True)])
+        left.plot(seen, found, "o", color=colour, markersize=4)
+    left.set(xlabel="share of guesses kept, Σ min(p, q)", ylabel="tokens a step", ylim=(0, 9.2))
+    left.set_title("Verified: (1 − aᵏ⁺¹) / (1 − a), and measured")
+    left.legend(fontsize=8)
+    rng = np.random.default_rng(0)
+    edits = [0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5, 1.0]
+    for guesses, colour in ((4, drawing.GREEN), (10, drawing.PURPLE)):
+        found = []
+        for share in edits:
+            texts = [cases.edited_copy(rng, 120, share) for _ in range(30)]
+            found.append(30 * 120 / sum(cases.judged_steps(Here(), texts, guesses)))
+        print(guesses, "guesses:", [f"{a}: {b:.2f}" for a, b in zip(edits, found, strict=True)])
+        right.plot([100 * share for share in edits], found, "o-", color=colour, markersize=4,
+                   linewidth=1, label=f"{guesses} guesses")  # fmt: skip
+    right.axhline(2.5, color=drawing.SOFT, linewidth=0.8, linestyle=":")
+    right.set(xlabel="tokens of the copy that differ, %", ylabel="tokens a step", ylim=(0, 11.5))
+    right.set_xscale("symlog", linthresh=1)
+    right.set_xlim(-0.15, 120)
+    right.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    right.set_title("Looked up: copies of 120 tokens")
+    right.legend(fontsize=8)
+    drawing.save(figure, "5_4_tokens", sheet=False)
+
+
+if __name__ == "__main__":
+    main()
