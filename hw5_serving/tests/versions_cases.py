@@ -78,11 +78,11 @@ def drawn_state(rng: np.random.Generator, sizes: dict[str, Any] = SIZES) -> dict
 def checksum_of(state: dict[str, Array], bfloat16: bool = False) -> str:
     """The checksum as the task's text describes it; bfloat16: of the upper halves of float32."""
     text = b""
-    for name in sorted(state):
-        values, kind = np.array(state[name], order="C"), str(state[name].dtype)
+    for name, given in sorted(state.items()):
+        values, kind = np.array(given, order="C"), str(given.dtype)
         if bfloat16:
             values, kind = (values.view(np.uint32) >> 16).astype(np.uint16), "bfloat16"
-        shape = "x".join(str(size) for size in state[name].shape)
+        shape = "x".join(str(size) for size in given.shape)
         for part in (name, kind, shape, values.tobytes()):
             own = part if isinstance(part, bytes) else part.encode("utf-8")
             text += struct.pack("<Q", len(own)) + own
