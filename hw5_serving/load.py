@@ -4,22 +4,28 @@
     python load.py compare batching                       # static against continuous batching
     python load.py compare prefix                         # prefix caching off and on
     python load.py canary                                 # a bad canary and a good one
+    python load.py swap                                   # other weights, ten times
 
-`compare` and `canary` start serve.py themselves, one at a time (with --tiny: the tiny model), and leave
-a log of JSON lines and a plot in --out. The load is described in serving/traffic.py.
+All but `run` start serve.py themselves, one at a time (with --tiny: the tiny model). Each leaves a log
+of JSON lines in --out, most of them a plot. The load is described in serving/traffic.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import secrets
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +40,7 @@ from serving.traffic import Arrival, Mix, make_traffic
 
 FOLDER = Path(__file__).resolve().parent
 TOKEN_VARIABLE = "LOAD_ADMIN_TOKEN"
-GENERATIVE = re.compile(r"serving (\S+) at (http://\S+)/v1")
+READY = re.compile(r"serving (\S+) at (http://\S+)/v1")
 
 Record = dict[str, Any]
 
@@ -46,7 +52,7 @@ async def ask(
     record: Record = {
         "at": arrival.at, "first": None, "last": None, "tokens": 0, "prompt_tokens": 0,
         "cached_tokens": 0, "prefix": arrival.prefix, "user": arrival.user, "status": 200,
-        "version": None,
+        "version": None, "versions": [],
     }  # fmt: skip
     try:
         chunks = await client.completions.create(
@@ -59,6 +65,8 @@ async def ask(
             if chunk.choices and record["first"] is None:
                 record["first"] = now
             record["last"], record["version"] = now, chunk.system_fingerprint
+            if chunk.system_fingerprint not in record["versions"]:
+                record["versions"].append(chunk.system_fingerprint)
             if chunk.usage is not None:
                 record["tokens"] = chunk.usage.completion_tokens
                 record["prompt_tokens"] = chunk.usage.prompt_tokens
@@ -128,7 +136,10 @@ async def run_load(
         bar.close()
         if beside is not None:
             beside.cancel()
-            await asyncio.gather(beside, return_exceptions=True)
+            try:
+                await beside
+            except asyncio.CancelledError:
+                pass
     return records
 
 
@@ -140,7 +151,7 @@ def serving(*options: str) -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None
-        found = GENERATIVE.search(process.stdout.readline())
+        found = READY.search(process.stdout.readline())
         if found is None:
             raise click.ClickException("serve.py did not start; what it says is above")
         yield found[2]
@@ -229,6 +240,44 @@ def compare(what: str, tiny: bool, batch: int, out: Path, **mix: Any) -> None:
     finish(runs, out, what, f"{len(traffic)} requests, {mix['rate']:g} a second, {batch} side by side")
 
 
+@dataclass(frozen=True)
+class Admin:
+    """A server's admin routes."""
+
+    address: str
+    token: str
+
+    async def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """ClickException with the server's words where it is refused."""
+        return await asyncio.to_thread(self._ask, path, json.dumps(body).encode())
+
+    async def status(self) -> dict[str, Any]:
+        """What is served."""
+        return await asyncio.to_thread(self._ask, "", None)
+
+    def _ask(self, path: str, body: bytes | None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.address}/admin{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise click.ClickException(f"/admin{path}: {error.read().decode()}") from None
+
+
+@contextlib.contextmanager
+def serving_beside(kind: str, tiny: bool, out: Path) -> Iterator[Admin]:
+    """A server whose admin folder holds the file of another version, named `kind`."""
+    folder = (out / "served").resolve()
+    target = str(folder / f"{kind}.safetensors")
+    make = [sys.executable, str(FOLDER / "make_version.py"), kind, target, *model_options(tiny)]
+    subprocess.run(make, check=True)
+    token = os.environ[TOKEN_VARIABLE] = secrets.token_hex(16)
+    options = ["--admin-token-env", TOKEN_VARIABLE, "--admin-folder", str(folder)]
+    with serving(*model_options(tiny), *options, "--queue-limit", "100000") as address:
+        yield Admin(address, token)
+
+
 @main.command()
 @click.option("--tiny", is_flag=True, help="The tiny random model.")
 @click.option("--steps", default="0.25,0.5", show_default=True, help="Rising shares of the users.")
@@ -238,19 +287,14 @@ def canary(tiny: bool, steps: str, per_step: int, out: Path, **mix: Any) -> None
     """Roll out a version that is broken, then one that is not, under load."""
     traffic, log = traffic_of(mix), JsonLines(out / "canary.jsonl")
     shares = [float(share) for share in steps.split(",")]
-    token = os.environ[TOKEN_VARIABLE] = secrets.token_hex(16)
-    folder = (out / "served").resolve()
     runs = {}
     for kind in ("broken", "noisy"):
-        make = [sys.executable, str(FOLDER / "make_version.py"), kind, str(folder / f"{kind}.safetensors")]
-        subprocess.run([*make, *model_options(tiny)], check=True)
-        options = ["--admin-token-env", TOKEN_VARIABLE, "--admin-folder", str(folder)]
-        with serving(*model_options(tiny), *options, "--queue-limit", "100000") as address:
-            states: list[dict[str, Any]] = []
-            watch = watcher(address, token, kind, shares, per_step, states)
-            records = asyncio.run(
-                run_load(f"{address}/v1", traffic, log, kind, no_gate, watch)
-            )
+        states: list[dict[str, Any]] = []
+        with serving_beside(kind, tiny, out) as admin:
+            plan = {"version": kind, "steps": shares, "requests_per_step": per_step}
+            watch = rollout_watch(admin, plan, states)
+            url = f"{admin.address}/v1"
+            records = asyncio.run(run_load(url, traffic, log, kind, no_gate, watch))
         for state in states:
             log.write(run=kind, **state)
         runs[f"{kind} canary"] = (records, states)
@@ -260,26 +304,52 @@ def canary(tiny: bool, steps: str, per_step: int, out: Path, **mix: Any) -> None
     click.echo(f"{out / 'canary'}.svg, {out / 'canary'}.jsonl")
 
 
-def watcher(
-    address: str, token: str, version: str, shares: list[float], per_step: int,
-    states: list[dict[str, Any]],
-) -> Callable[[float], Awaitable[None]]:  # fmt: skip
+def rollout_watch(
+    admin: Admin, plan: dict[str, Any], states: list[dict[str, Any]]
+) -> Callable[[float], Awaitable[None]]:
     """What runs beside the load: stage, begin the rollout, then note its state ever and again."""
 
     async def watch(started: float) -> None:
-        headers = {"Authorization": f"Bearer {token}"}
-        plan = {"version": version, "steps": shares, "requests_per_step": per_step}
-        async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=600) as client:
-            file = {"version": version, "file": f"{version}.safetensors"}
-            (await client.post("/admin/weights", json=file)).raise_for_status()
-            (await client.post("/admin/rollout", json=plan)).raise_for_status()
-            while True:
-                rollout = (await client.get("/admin")).json()["rollout"]
-                at = round(time.perf_counter() - started, 3)
-                states.append({"at": at, "share": rollout["share"], "state": rollout["state"]})
-                await asyncio.sleep(0.1)
+        version = plan["version"]
+        await admin.post("/weights", version=version, file=f"{version}.safetensors")
+        await admin.post("/rollout", **plan)
+        while True:
+            rollout = (await admin.status())["rollout"]
+            at = round(time.perf_counter() - started, 3)
+            states.append({"at": at, "share": rollout["share"], "state": rollout["state"]})
+            await asyncio.sleep(0.1)
 
     return watch
+
+
+@main.command()
+@click.option("--tiny", is_flag=True, help="The tiny random model.")
+@click.option("--swaps", default=10, show_default=True, help="How often the weights change.")
+@mix_options
+def swap(tiny: bool, swaps: int, out: Path, **mix: Any) -> None:
+    """Change the weights under load, there and back; nobody may notice but by the answers."""
+    traffic, log = traffic_of(mix), JsonLines(out / "swap.jsonl")
+    done = 0
+    with serving_beside("noisy", tiny, out) as admin:
+
+        async def watch(_started: float) -> None:
+            nonlocal done
+            await admin.post("/weights", version="noisy", file="noisy.safetensors")
+            for number in range(swaps):
+                await asyncio.sleep(traffic[-1].at / (swaps + 1))
+                version = ("noisy", "base")[number % 2]
+                await admin.post("/weights/activate", version=version)
+                done += 1
+
+        url = f"{admin.address}/v1"
+        records = asyncio.run(run_load(url, traffic, log, "swap", no_gate, watch))
+    failed = sum(record["status"] != 200 for record in records)
+    mixed = sum(len(record["versions"]) > 1 for record in records)
+    by_version = Counter(record["version"] for record in records if record["version"])
+    click.echo(
+        f"{done} swaps in {records[-1]['last']:.0f} s: {len(records)} answers, {failed} failed, "
+        f"{mixed} of mixed versions; {dict(by_version)}"
+    )
 
 
 @contextlib.asynccontextmanager
