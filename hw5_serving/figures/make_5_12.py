@@ -21,10 +21,10 @@ import numpy as np  # noqa: E402
 import scipy.stats  # noqa: E402
 from canary_cases import drawn_counts, keys_like  # noqa: E402
 from drivers_canary import evidence, routes  # noqa: E402
-from serving.canary import CANARY, ROLLED_BACK, RUNNING, STABLE, Rollout  # noqa: E402
 
 from autograder.testing import drawing  # noqa: E402
 from autograder.testing.drawing import BLUE, LINE, ORANGE, RED, SOFT, charts, save  # noqa: E402
+from serving.canary import CANARY, ROLLED_BACK, RUNNING, STABLE, Rollout  # noqa: E402
 
 ALPHA, LOOKS, EACH = 0.005, 200, 20
 

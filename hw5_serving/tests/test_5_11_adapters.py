@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import peers_adapters as peers
 import drivers_versions as drivers
 import numpy as np
+import peers_adapters as peers
 from gradescope_utils.autograder_utils.decorators import number, partial_credit, weight
 from versions_cases import drawn_adapters, merged_answers
 
