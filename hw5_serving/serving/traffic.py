@@ -59,7 +59,7 @@ def make_traffic(mix: Mix) -> list[Arrival]:
     random = np.random.default_rng(mix.seed)
 
     def words(count: int) -> str:
-        return " ".join(random.choice(WORDS, count))
+        return " ".join(WORDS[place] for place in random.integers(len(WORDS), size=count))
 
     prefixes = [words(mix.prefix_words) for _ in range(mix.prefixes)]
     times = np.cumsum(random.exponential(1 / mix.rate, mix.requests))
