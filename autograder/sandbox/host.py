@@ -15,9 +15,8 @@ import random
 import secrets
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any
 
 from autograder.sandbox import landlock, wire
 from autograder.sandbox.accounts import KernelAccounts
+from autograder.sandbox.control import ZygoteHandle
 from autograder.sandbox.failures import (
     GraderFault,
     WorkerDied,
@@ -43,13 +43,13 @@ from autograder.sandbox.processes import (
     all_pids,
     folder_usage,
     hand_over,
+    kill_everything,
     look_up,
     remove_files_of,
     remove_tree,
 )
-from autograder.sandbox.zygote import receive_control, send_control
 
-START_SECONDS = 120.0
+MAX_RESTARTS = 3  # of a zygote that died, in one run
 FIRST_UID, UIDS = 30_000, 30_000
 # What a worker's folder may hold: files of the largest size, and names.
 MAX_LARGE_FILES, MAX_NAMES = 4, 5_000
@@ -78,7 +78,8 @@ class Sandbox:
         self.plan = plan
         self.folder = Path(tempfile.mkdtemp(prefix="llm-systems-"))
         self.folder.chmod(0o711)
-        self._zygotes: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+        self.restarts = 0
+        self._zygotes: list[ZygoteHandle] = []
         self._uids = self._free_uids() if plan.confine == "full" else None
         self._spawned = 0
         try:
@@ -103,49 +104,30 @@ class Sandbox:
                 if FIRST_UID + place not in taken:
                     yield FIRST_UID + place
 
-    def _ensure_zygote(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        if self.plan.fork and self._zygotes:
-            process, control = self._zygotes[0]
-            if process.poll() is None:
-                return process, control
-            raise GraderFault(f"the zygote ended with status {process.returncode}")
-        wanted = 1 if self.plan.fork else 3
-        while len(self._zygotes) < wanted:
+    def _ensure_zygote(self) -> ZygoteHandle:
+        """A zygote that is ready; one that died is replaced: what killed it was one test's."""
+        while len(self._zygotes) < (1 if self.plan.fork else 3):
             self._zygotes.append(self._start_zygote())
-        process, control = self._zygotes[0] if self.plan.fork else self._zygotes.pop(0)
-        if getattr(process, "ready", False):
-            return process, control
-        control.settimeout(START_SECONDS)
-        try:
-            reply, _ = receive_control(control)
-        except (EOFError, OSError) as error:
-            raise GraderFault(f"the zygote did not start ({type(error).__name__})") from None
-        if not reply.get("ready"):
-            raise GraderFault(f"the zygote could not start: {reply.get('error')}")
-        process.ready = True  # type: ignore[attr-defined]
-        return process, control
+        zygote = self._zygotes[0] if self.plan.fork else self._zygotes.pop(0)
+        if self.plan.fork and not zygote.alive:
+            status = zygote.process.returncode
+            if self.restarts == MAX_RESTARTS:
+                raise GraderFault(f"the zygote ended with status {status}, not for the first time")
+            self.restarts += 1
+            zygote.close()
+            zygote = self._zygotes[0] = self._start_zygote()
+        zygote.wait_until_ready()
+        return zygote
 
-    def _start_zygote(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    def _start_zygote(self) -> ZygoteHandle:
         plan = self.plan
-        ours, theirs = socket.socketpair()
-        mode = "fork" if plan.fork else "no-fork"
-        process = subprocess.Popen(
-            [sys.executable, "-s", "-B", "-m", "autograder.sandbox.zygote",
-             str(theirs.fileno()), mode],
-            env=clean_environment(plan.threads), cwd="/", pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
-        start = {
+        return ZygoteHandle(plan, {
             "preload": [name for name in plan.imports if name != "llvmlite"],
             "modules": [f"{name}={path}" for name, path in plan.modules.items()],
             "forget": [str(REPOSITORY)],
             "packages": list(plan.imports),
             "confinement": None if plan.confine == "none" else self._confinement(),
-        }
-        send_control(ours, start)
-        return process, ours
+        })  # fmt: skip
 
     def _confinement(self) -> dict[str, Any]:
         plan = self.plan
@@ -170,7 +152,7 @@ class Sandbox:
 
         place: which rank of which group it is, with its end of the switch.
         """
-        process, control = self._ensure_zygote()
+        zygote = self._ensure_zygote()
         self._spawned += 1
         uid = next(self._uids) if self._uids else None
         work = self.folder / f"work{self._spawned}"
@@ -179,14 +161,12 @@ class Sandbox:
             os.chown(work, uid, uid)
             if warming_up and self.plan.cache:
                 hand_over(self.plan.cache, uid)
-        return Worker(self, process, control, uid, work, student, warming_up, place)
+        return Worker(self, zygote, uid, work, student, warming_up, place)
 
     def close(self) -> None:
         """End every process and remove every file of this sandbox."""
-        for process, control in self._zygotes:
-            control.close()
-            process.kill()
-            process.wait()
+        for zygote in self._zygotes:
+            zygote.close()
         self._zygotes.clear()
         remove_tree(self.folder)
 
@@ -195,12 +175,13 @@ class Worker(KernelAccounts):
     """One untrusted process; calls go to it one at a time."""
 
     def __init__(
-        self, sandbox: Sandbox, process: subprocess.Popen[bytes], control: socket.socket,
-        uid: int | None, work: Path, student: bool, warming_up: bool, place: Place | None,
+        self, sandbox: Sandbox, zygote: ZygoteHandle, uid: int | None, work: Path,
+        student: bool, warming_up: bool, place: Place | None,
     ) -> None:  # fmt: skip
         self.sandbox, self.plan = sandbox, sandbox.plan
-        self._process, self._control = process, control
+        self._zygote = zygote
         self.uid, self.work = uid, work
+        self._stopping = threading.Lock()
         self.failure: WorkerFailure | None = None
         self.end: dict[str, Any] | None = None
         self.channel, channel = socket.socketpair()
@@ -236,12 +217,8 @@ class Worker(KernelAccounts):
         fds = [channel.fileno(), *self.output.write_fds, crash_write]
         if place:
             fds.append(place.channel.fileno())
-        send_control(control, request, fds)
         try:
-            control.settimeout(START_SECONDS)
-            self.pid = int(receive_control(control)[0]["pid"])
-        except (EOFError, OSError) as error:
-            raise GraderFault(f"no worker could be started ({type(error).__name__})") from None
+            self.pid = int(zygote.ask(request, fds)["pid"])
         finally:
             channel.close()
             os.close(crash_write)
@@ -365,18 +342,19 @@ class Worker(KernelAccounts):
         return stack_frames(text.decode("utf-8", "replace"), str(self.plan.overlay))
 
     def _stop(self) -> None:
-        if self.end is not None:
-            return
-        if not self.plan.fork:
-            self._process.kill()
-            self.end = {"status": -self._process.wait(), "survivors": []}
-            return
-        try:
-            send_control(self._control, {"op": "stop", "pid": self.pid, "uid": self.uid})
-            self.end, _ = receive_control(self._control)
-        except (EOFError, OSError) as error:
+        with self._stopping:
+            if self.end is not None:
+                return
             self.end = {"status": None, "survivors": []}
-            raise GraderFault(f"the zygote is gone ({type(error).__name__})") from None
+            if not self.plan.fork:
+                self.end["status"] = -self._zygote.end()
+                return
+            try:
+                self.end = self._zygote.ask({"op": "stop", "pid": self.pid, "uid": self.uid})
+            except GraderFault:
+                if self.uid is not None:  # the kernel ends a zygote's children, not theirs
+                    kill_everything(self.uid)
+                raise
         if self.end["survivors"]:
             raise GraderFault(f"processes of uid {self.uid} survived: {self.end['survivors']}")
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import signal
 import socket
-import struct
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,9 +22,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from autograder.sandbox import blas_guard, confinement, syscalls, wire, worker
+from autograder.sandbox.control import receive_control, send_control
 
-_LENGTH = struct.Struct("<I")
-MAX_CONTROL_BYTES = 1 << 20
 # What a package imports only at the first use of an optimizer or of `backward`: two seconds that
 # every worker would pay, and of packages (sympy) that no homework may import by itself.
 IMPORTED_LATE = {
@@ -36,23 +33,6 @@ IMPORTED_LATE = {
         "torch.nn.attention.flex_attention",
     )
 }
-
-
-def send_control(channel: socket.socket, body: dict[str, Any], fds: list[int] | None = None) -> None:
-    """One control message between the two trusted processes, with descriptors attached."""
-    data = json.dumps(body).encode()
-    socket.send_fds(channel, [_LENGTH.pack(len(data)) + data], fds or [])
-
-
-def receive_control(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The next control message; raises EOFError when the other side is gone."""
-    data, fds, _, _ = socket.recv_fds(channel, MAX_CONTROL_BYTES, 8)
-    while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
-        more = channel.recv(MAX_CONTROL_BYTES) if data else b""
-        if not more:
-            raise EOFError
-        data += more
-    return json.loads(data[_LENGTH.size :]), list(fds)
 
 
 class Zygote:

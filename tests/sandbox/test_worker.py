@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -148,11 +149,49 @@ def test_full_confinement_without_root_refuses_to_start(plan, monkeypatch):
         Sandbox(replace(plan, confine="full"))
 
 
-def test_a_dead_zygote_is_the_graders_fault(plan):
+def test_workers_that_fail_at_once_are_each_told_how(sandbox):
+    """Their threads all ask the zygote to end them: one question at a time."""
+    for function, arguments, error in (
+        ("leave", {"status": 3}, "exited with status 3"), ("spin", {}, "within 0.3 s"),
+    ):  # fmt: skip
+        for _ in range(3):
+            workers = [sandbox.worker() for _ in range(6)]
+            for worker in workers:
+                call(worker, "calls")
+            told = [""] * len(workers)
+
+            def fail(place, workers=workers, told=told, function=function, arguments=arguments):
+                try:
+                    call(workers[place], function, timeout=0.3, **arguments)
+                except Exception as error:
+                    told[place] = str(error)
+
+            threads = [threading.Thread(target=fail, args=(n,)) for n in range(len(workers))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            for worker in workers:
+                worker.close()
+            assert all(error in text for text in told), told
+    assert sandbox.restarts == 0
+
+
+def test_a_dead_zygote_costs_one_test_and_is_replaced(plan):
+    """Its workers are gone with it, which is no student's fault; a second try finds a new one."""
     with Sandbox(plan) as sandbox:
-        sandbox._zygotes[0][0].kill()
-        sandbox._zygotes[0][0].wait()
-        with pytest.raises(GraderFault, match="zygote ended with status -9"):
+        worker = sandbox.worker()
+        call(worker, "calls")
+        sandbox._zygotes[0].end()
+        with pytest.raises(GraderFault, match="zygote is gone"):
+            call(worker, "calls")
+        worker.close()
+        with sandbox.worker() as worker:
+            assert call(worker, "echo", value=1) == 1
+        assert sandbox.restarts == 1
+        sandbox.restarts = host.MAX_RESTARTS
+        sandbox._zygotes[0].end()
+        with pytest.raises(GraderFault, match="ended with status -9, not for the first time"):
             sandbox.worker()
 
 
