@@ -49,7 +49,12 @@ def test_warm_starts_come_to_the_svd(student, rng):
 @number("4.8")
 @weight(0.9)
 def test_zero_and_poor_gradients_do_not_end_it(student, rng):
-    """Zero gradients, then rank 1, then rank 3, tiny ones, zero again: each comes back, without nan."""
+    """Zero gradients, then rank 1, then rank 3, tiny ones, zero again: each comes back, without nan.
+
+    Each gradient is sent twice, and the second answer is looked at: a random Q may happen to stand
+    nearly upright on a gradient's rows (by a factor of ε with a probability of about ε), and what
+    the first step then loses to rounding, the second, which starts from its Q, does not.
+    """
     shapes = [[(16, 12), (10, 9)]]
     for size, rank in ((1, 3), (2, 3), (3, 4)):
         means = [
@@ -60,16 +65,18 @@ def test_zero_and_poor_gradients_do_not_end_it(student, rng):
         steps = []
         for mean in means:
             flat = np.concatenate([part.reshape(-1) for part in mean]).astype(np.float32)
-            steps.append([[flat] * size])
+            steps += [[[flat] * size]] * 2
         options = {"rank": rank, "error_feedback": False}
         group = student.group(size, drivers.reduce_steps, each=each_of(steps), kind="power",
                               options=options, shapes=shapes)  # fmt: skip
         applied = same_on_all(group.results, f"{size} ranks")
-        for step, mean in enumerate(means):
+        assert all(np.isfinite(np.asarray(step[0])).all() for step in applied), "nan or infinite"
+        for place_of_mean, mean in enumerate(means):
+            step = 2 * place_of_mean + 1
             for place, got in enumerate(split(applied[step][0], shapes[0])):
                 scale = max(np.abs(mean[place]).max(), 1e-30)
                 assert_close(
-                    got / scale, mean[place] / scale, rtol=0, atol=2e-3,
+                    got / scale, mean[place] / scale, rtol=0, atol=1e-4,
                     name=f"{size} ranks, step {step}: parameter {place} of rank at most 3, over {scale:.0e}",
                     hint="a column of Q that is zero stays zero for ever (P = M·0): start it anew; "
                     "and a length of 1e-9 is a length",
