@@ -7,7 +7,7 @@ import engine_cases as cases
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
-from autograder.testing import assert_close, stands_alone
+from autograder.testing import assert_close, reported_by_worker, stands_alone
 
 
 def plain_look_up(text, count, longest, shortest):
@@ -106,6 +106,7 @@ def expected_lengths(target, draft, count):
 
 @number("5.4")
 @stands_alone
+@reported_by_worker
 @weight(0.7)
 def test_a_drafts_cache_through_many_turns(student, rng):
     """Texts that are cut back, replaced and forgotten; no more is computed than was lost."""
