@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import drivers_blocks as drivers
@@ -86,13 +87,9 @@ class Model:
     def prefix(self, text: Text) -> list[int]:
         """The blocks that can be taken over."""
         where = {key: block for block, key in self.names.items()}
-        found: list[int] = []
-        while (len(found) + 1) * self.pool.block_size < len(text.tokens):
-            block = where.get(self.key(text, len(found)))
-            if block is None:
-                break
-            found.append(block)
-        return found
+        most = (len(text.tokens) - 1) // self.pool.block_size
+        blocks = [where.get(self.key(text, place)) for place in range(most)]
+        return list(takewhile(lambda block: block is not None, blocks))
 
     def wanted(self, text: Text, tokens: int) -> int:
         """Free blocks that are used up by an allocation."""
