@@ -262,8 +262,10 @@ class Engine:
     def _draw(self, request_id: int, rows: Tensor) -> list[int]:
         """The tokens that follow: one of the last row, or those that `verify` lets through."""
         sequence, generator = self.sequences[request_id], self._generators.get(request_id)
-        probs = distribution(rows, sequence.sampling)
         guesses = sequence.proposed[: len(rows) - 1]
+        if not guesses and sequence.sampling.temperature == 0:
+            return [int(rows[0].argmax())]
+        probs = distribution(rows, sequence.sampling)
         if not guesses:
             return [draw(probs[0], generator)]
         drawn_from = self._proposals[request_id].probs

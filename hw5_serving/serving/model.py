@@ -65,6 +65,8 @@ class Llama(nn.Module):
         """ids, positions: (tokens,) int64 -> hidden states after the last norm."""
         phases = rotary_phases(positions, self.sizes)
         stream = self.embedding(ids)
+        if stream.dtype != torch.float64:
+            phases = phases.to(torch.complex64)  # here, not anew in every layer
         for number, layer in enumerate(self.layers):
             stream = layer(stream, phases, number, attend)
         return self.norm(stream)
