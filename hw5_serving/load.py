@@ -35,7 +35,7 @@ import openai
 from tqdm import tqdm
 
 from serving.experiment import JsonLines, run_script
-from serving.load_report import plot_rollouts, plot_runs, table
+from serving.load_report import draw_rollouts, draw_runs, save, table
 from serving.traffic import Arrival, Mix, make_traffic
 
 FOLDER = Path(__file__).resolve().parent
@@ -197,7 +197,7 @@ def finish(runs: dict[str, list[Record]], out: Path, name: str, title: str) -> N
     """Print the table and draw the plot."""
     click.echo(table(runs))
     if all(any(record["status"] == 200 for record in records) for records in runs.values()):
-        plot_runs(out / f"{name}.svg", runs, title)
+        save(draw_runs(runs, title), out / f"{name}.svg")
         click.echo(f"{out / name}.svg, {out / name}.jsonl")
 
 
@@ -300,7 +300,8 @@ def canary(tiny: bool, steps: str, per_step: int, out: Path, **mix: Any) -> None
         runs[f"{kind} canary"] = (records, states)
         failed = sum(record["status"] != 200 for record in records)
         click.echo(f"{kind}: {states[-1]['state']}, {failed} of {len(records)} answers failed")
-    plot_rollouts(out / "canary.svg", runs, f"{len(traffic)} requests, shares {steps}")
+    title = f"{len(traffic)} requests, shares {steps}"
+    save(draw_rollouts(runs, title), out / "canary.svg")
     click.echo(f"{out / 'canary'}.svg, {out / 'canary'}.jsonl")
 
 

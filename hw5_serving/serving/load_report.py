@@ -54,7 +54,14 @@ def table(runs: Mapping[str, Sequence[Record]]) -> str:
     return "\n".join(lines)
 
 
-def plot_runs(path: Path, runs: Mapping[str, Sequence[Record]], title: str) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure to an SVG or PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    _pyplot().close(figure)
+
+
+def draw_runs(runs: Mapping[str, Sequence[Record]], title: str) -> Any:
     """Tokens over time, and the distributions of both waits with p50 and p99, of each run."""
     pyplot = _pyplot()
     figure, (served, first, token) = pyplot.subplots(
@@ -75,9 +82,7 @@ def plot_runs(path: Path, runs: Mapping[str, Sequence[Record]], title: str) -> N
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18))
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    pyplot.close(figure)
+    return figure
 
 
 def _distribution(axes: Any, values: np.ndarray, name: str, color: str) -> None:
@@ -93,9 +98,9 @@ def _distribution(axes: Any, values: np.ndarray, name: str, color: str) -> None:
     axes.set_ylim(0, 1.02)
 
 
-def plot_rollouts(
-    path: Path, runs: Mapping[str, tuple[Sequence[Record], Sequence[Mapping[str, Any]]]], title: str
-) -> None:
+def draw_rollouts(
+    runs: Mapping[str, tuple[Sequence[Record], Sequence[Mapping[str, Any]]]], title: str
+) -> Any:
     """Answers over time, by version, failures marked, with the canary's share above them.
 
     runs: name -> (answers, states of the rollout: at, share, state).
@@ -124,9 +129,7 @@ def plot_rollouts(
         for axes in (above, below):
             axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    pyplot.close(figure)
+    return figure
 
 
 def _pyplot() -> Any:
