@@ -1,4 +1,4 @@
-"""Homework 5's given loader and tokenizer: SmolLM2 gives the golden logits, its text homework 3's ids."""
+"""Homework 5's given loader, tokenizer and packed layers, on SmolLM2 where it was fetched."""
 
 from __future__ import annotations
 
@@ -80,6 +80,50 @@ for _ in range(200):
     assert "".join(given) + stream.flush() == other.decode(ids) == one.decode(ids), ids
 print("ok")
 """
+PACKED = """
+import copy
+from serving.config import LlamaSizes
+from serving.model import Llama, causal_attend
+from serving.packed_linear import PackedEmbedding, PackedLinear, quantise_model
+from serving.quantize import QuantizedWeight, quantize
+def logits(model, rows):
+    ids = torch.arange(rows) * 7 % 50
+    return model.compute_logits(model(ids, torch.arange(rows), causal_attend))
+torch.manual_seed(2)
+for tied, bits, symmetric in ((True, 4, True), (True, 8, False), (False, 3, False)):
+    sizes = LlamaSizes(50, 32, 2, 4, 2, 48, tied=tied)
+    floats = Llama(sizes).requires_grad_(False)
+    ready = {"layers.1.down_proj": quantize(floats.layers[1].down_proj.weight, 2, 8)}
+    packed = copy.deepcopy(floats)
+    held = quantise_model(packed, bits, 16, symmetric, ready)
+    layers = [m for m in packed.modules() if isinstance(m, (PackedLinear, PackedEmbedding))]
+    assert len(layers) == 2 * 7 + 2 and not any(isinstance(m, torch.nn.Linear) for m in packed.modules())
+    assert (packed.lm_head.weight is packed.embedding.weight) == tied
+    assert held == sum({id(m.weight): m.weight.nbytes for m in layers}.values())
+    for name, module in floats.named_modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Embedding)):
+            small = ready.get(name) or quantize(module.weight, bits, 16, symmetric)
+            module.weight.data = small.dequantize()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for rows in (1, 3, 9):  # the kernel, row by row; floats made a slab at a time
+            apart = (logits(packed, rows) - logits(floats, rows)).abs().max().item()
+            assert apart < 1e-4, (tied, bits, symmetric, rows, apart)
+wide = PackedLinear(quantize(torch.randn(2500, 512), 4, 64))  # two threads, two slabs
+x = torch.randn(7, 512)
+for rows in (1, 7):
+    assert (wide(x[:rows]) - x[:rows] @ wide.weight.dequantize().T).abs().max() < 1e-3
+codes, scales = torch.zeros(4, 8, dtype=torch.uint8), torch.ones(4, 2)
+for bad in (QuantizedWeight(codes, scales[:3], None, 8), QuantizedWeight(codes.int(), scales, None, 8),
+            QuantizedWeight(codes, torch.ones(4, 3), None, 8), QuantizedWeight(codes[:, :3], scales, None, 4),
+            QuantizedWeight(codes, scales, torch.zeros(4, 1, dtype=torch.uint8), 8)):
+    try:
+        PackedLinear(bad)
+    except ValueError as error:
+        print(error)
+    else:
+        raise AssertionError("parts that do not fit together are taken")
+"""
 TINY = """
 from serving.gguf_loader import load_gguf
 from serving.model import causal_attend
@@ -117,6 +161,11 @@ def test_logits_and_text_are_the_golden_ones(tmp_path):
 def test_ids_and_texts_are_those_of_homework_3():
     """Tricky texts, random bytes, chats that try to end a turn; streams of torn characters."""
     assert run(TOKENS, packaged("smollm2"), CASES).strip() == "ok"
+
+
+def test_a_packed_model_computes_with_the_weights_it_stands_for():
+    """Logits are those of the dequantised weights; an embedding that is tied is kept once."""
+    run(PACKED)
 
 
 SIZES = {
