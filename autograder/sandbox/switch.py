@@ -8,8 +8,14 @@ to the switch.
 A frame is a fixed head and `length` bytes. From a rank: SEND and SYNCHRONOUS_SEND (to `peer`),
 RECEIVE (posts a receive from `peer` of exactly `length` bytes, which do not follow), WAIT (the rank
 stands still until `request` is done), BARRIER (of `peer` members), NOTE (a text for the record). To
-a rank: DONE (`request` is done; what a receive got follows) and FAILED (a text follows). The other
-end is in the homework's given code, which states the same numbers.
+a rank: DONE (`request` is done; what a receive got follows), once the rank has asked for it by WAIT,
+and FAILED (a text follows). The other end is in the homework's given code, which states the same
+numbers.
+
+Each rank has a clock that counts messages which had to come one after the other: a message carries
+its sender's clock and one more, and whoever takes it is at least as late as it. A rank gets what it
+received only when it asks for it, so no rank can know of a message and keep an earlier clock; and
+since what it asked before came in order, the clock does not depend on how fast anything was.
 """
 
 from __future__ import annotations
@@ -17,97 +23,49 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
+from autograder.sandbox.switch_link import (
+    BARRIER,
+    DONE,
+    FAILED,
+    FRAME,
+    NOTE,
+    RECEIVE,
+    SEND,
+    SYNCHRONOUS_SEND,
+    WAIT,
+    Broken,
+    Budget,
+    Head,
+    Link,
+)
+from autograder.sandbox.switch_records import Event, Request, Traffic
 
-FRAME = struct.Struct("<BiqQQ")  # kind, peer, tag, request, length
-SEND, SYNCHRONOUS_SEND, RECEIVE, WAIT, BARRIER, NOTE = 1, 2, 3, 4, 5, 6
-DONE, FAILED = 64, 65
-MAX_MESSAGE = 256 << 20
-MAX_HELD = 1 << 30  # bytes sent and not received yet, of all ranks
 MAX_EVENTS = 200_000
-MAX_NOTE = 1_000
+MAX_NOTES = 5_000
+MAX_AFTERWARDS = 1_000  # frames of a rank that has been told that its group has ended
 _NAMES = {SEND: "send", SYNCHRONOUS_SEND: "send", RECEIVE: "receive", BARRIER: "barrier"}
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something the switch saw; events are in the order in which it saw them.
-
-    kind: "send", "receive" (posted), "deliver", "barrier" or "note". peer: the other rank, -1 where
-    there is none. size: bytes. text: of a note.
-    """
-
-    rank: int
-    kind: str
-    peer: int = -1
-    tag: int = 0
-    size: int = 0
-    text: str = ""
-
-
-@dataclass
-class Traffic:
-    """What crossed: sent[i, j] bytes and messages[i, j] from rank i to rank j, and all events."""
-
-    sent: np.ndarray
-    messages: np.ndarray
-    events: list[Event] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, size: int) -> Traffic:
-        """Nothing yet, between `size` ranks."""
-        return cls(np.zeros((size, size), np.int64), np.zeros((size, size), np.int64))
-
-
-@dataclass
-class _Request:
-    rank: int
-    number: int
-    kind: int
-    peer: int
-    tag: int
-    size: int
-    payload: bytearray | None = None
-
-    def described(self) -> str:
-        to = "to receive" if self.kind == RECEIVE else "in send"
-        way = "from" if self.kind == RECEIVE else "to"
-        if self.kind == BARRIER:
-            return "in a barrier"
-        tag = f", tag {self.tag}" if self.tag else ""
-        return f"{to} {self.size:,} bytes {way} rank {self.peer}{tag}"
 
 
 @dataclass
 class _Rank:
-    channel: socket.socket
-    head: bytearray = field(default_factory=bytearray)
-    frame: tuple[int, int, int, int, int] | None = None
-    payload: bytearray = field(default_factory=bytearray)
-    got: int = 0
-    out: deque[memoryview] = field(default_factory=deque)
-    open: dict[int, _Request] = field(default_factory=dict)
+    link: Link
+    open: dict[int, Request] = field(default_factory=dict)
     waiting: int | None = None  # the request it stands still for
-    alive: bool = True
     gone: bool = False  # its socket closed, and nobody has said yet how it ended
-
-
-class _Broken(Exception):
-    """A rank broke the protocol."""
+    afterwards: int = 0  # frames since the group has ended
 
 
 class Switch:
     """Serves `size` ranks from a thread until `close`.
 
     slow: seconds by which everything for a rank comes late, by rank. `verdict` is what ended the
-    group ("" while nothing did): a deadlock, a mismatch, a broken rank.
+    group ("" while nothing did): a deadlock, a mismatch, a broken rank. `fault` is an error of the
+    switch itself.
     """
 
     def __init__(self, size: int, slow: dict[int, float] | None = None) -> None:
@@ -115,43 +73,46 @@ class Switch:
         self.traffic = Traffic.empty(size)
         self.verdict = ""
         self.verdict_kind = ""
+        self.fault = ""
         self.slow = slow or {}
-        self._held = 0
-        self._sends: dict[tuple[int, int, int], deque[_Request]] = {}
-        self._receives: dict[tuple[int, int, int], deque[_Request]] = {}
-        self._barriers: dict[int, list[_Request]] = {}
+        self._notes = 0
+        self._budget = Budget()
+        self._sends: dict[tuple[int, int, int], deque[Request]] = {}
+        self._receives: dict[tuple[int, int, int], deque[Request]] = {}
+        self._barriers: dict[int, list[Request]] = {}
         self._late: list[tuple[float, int, bytes, bytearray | None]] = []
         self._lock = threading.Lock()
+        self._gate = threading.Lock()  # held by who wants `_lock`, or the thread would keep it
         self._selector = selectors.DefaultSelector()
-        self._wake, wake = socket.socketpair()
-        self._selector.register(wake, selectors.EVENT_READ, None)
-        self._woken = wake
+        self._wake, self._woken = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
         self._ending = False
-        self._ranks: list[_Rank] = []
-        self.ends: list[socket.socket] = []
-        for rank in range(size):
-            ours, theirs = socket.socketpair()
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-            ours.setblocking(False)
-            self._ranks.append(_Rank(ours))
-            self.ends.append(theirs)
-            self._selector.register(ours, selectors.EVENT_READ, rank)
+        self._ranks = [_Rank(Link(place, size, self._budget)) for place in range(size)]
+        self.ends = [rank.link.end for rank in self._ranks]
+        for place, rank in enumerate(self._ranks):
+            self._selector.register(rank.link.channel, selectors.EVENT_READ, place)
         self._thread = threading.Thread(target=self._serve, name="switch", daemon=True)
         self._thread.start()
 
-    def finish(self, rank: int) -> None:
-        """This rank's driver has returned: it will send nothing more."""
-        with self._lock:
-            if self._ranks[rank].alive:  # what it sent last may still be in its socket
-                self._serve_rank(rank, selectors.EVENT_READ)
-            self._ranks[rank].alive = self._ranks[rank].gone = False
+    def finish(self, place: int) -> None:
+        """This rank's driver has returned: it will send nothing more, and is not listened to."""
+        rank = self._ranks[place]
+        with self._gate, self._lock:
+            for _ in range(64):  # what it sent last may still be in its socket, turns of it
+                if rank.link.alive:
+                    self._serve_rank(place, selectors.EVENT_READ)
+                if not rank.link.more:
+                    break
+            else:
+                self._break(place, Broken("it goes on sending when its driver has returned"))
+            self._drop(rank)
+            rank.gone = False
             self._look_for_deadlock()
         self._wake.send(b".")
 
     def abort(self, text: str) -> None:
         """End the group: each rank that waits is told `text`."""
-        with self._lock:
+        with self._gate, self._lock:
             self._fail("aborted", text)
         self._wake.send(b".")
 
@@ -160,137 +121,174 @@ class Switch:
         self._ending = True
         with contextlib.suppress(OSError):
             self._wake.send(b".")
-        self._thread.join()
-        for end in (*self.ends, *(r.channel for r in self._ranks), self._wake, self._woken):
+        self._thread.join(30)
+        with self._lock:
+            for rank in self._ranks:
+                self._drop(rank)
+                rank.link.close()
+            self._forget_messages()
+        for end in (self._wake, self._woken):
             end.close()
         self._selector.close()
 
+    def unreceived(self) -> str:
+        """What was sent and never received, or expected and never sent, once all have finished."""
+        for waiting, text in (
+            (self._sends, "rank {0} sent {2:,} bytes{3} to rank {1}, which never received them"),
+            (self._receives, "rank {0} posted a receive of {2:,} bytes{3} from rank {1}, which "
+                             "sent nothing for it"),
+        ):  # fmt: skip
+            for request in (request for queue in waiting.values() for request in queue):
+                tag = f" with tag {request.tag}" if request.tag else ""
+                return text.format(request.rank, request.peer, request.size, tag)
+        return ""
+
     def _serve(self) -> None:
-        while not self._ending:
-            pause = None
-            with self._lock:
-                self._send_what_is_due()
-                if self._late:
-                    pause = max(0.0, min(due for due, *_ in self._late) - time.monotonic())
-                for place, rank in enumerate(self._ranks):
-                    self._watch(place, rank)
-            ready = self._selector.select(pause)
-            with self._lock:
+        try:
+            while not self._ending:
+                with self._gate:
+                    pass
+                with self._lock:
+                    pause = self._prepare()
+                ready = self._selector.select(pause)
                 for key, mask in ready:
                     if key.data is None:
                         self._woken.recv(4096)
                         continue
-                    self._serve_rank(key.data, mask)
-                self._look_for_deadlock()
+                    with self._gate:
+                        pass
+                    with self._lock:
+                        if self._ending:
+                            return
+                        self._serve_rank(key.data, mask)
+                with self._lock:
+                    self._look_for_deadlock()
+        except Exception as error:  # else the group would wait for its deadline, and be blamed
+            self.fault = f"{type(error).__name__}: {error}"
 
-    def _watch(self, place: int, rank: _Rank) -> None:
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if rank.out else 0)
-        with contextlib.suppress(KeyError):
-            if self._selector.get_key(rank.channel).events != wanted:
-                self._selector.modify(rank.channel, wanted, place)
+    def _prepare(self) -> float | None:
+        """Send what is due; the seconds until the next is."""
+        now = time.monotonic()
+        due = [entry for entry in self._late if entry[0] <= now]
+        self._late = [entry for entry in self._late if entry[0] > now]
+        for _, place, head, payload in due:
+            self._queue(place, head, payload)
+        for place, rank in enumerate(self._ranks):
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if rank.link.pending else 0)
+            with contextlib.suppress(KeyError):
+                if self._selector.get_key(rank.link.channel).events != wanted:
+                    self._selector.modify(rank.link.channel, wanted, place)
+        return max(0.0, min(e[0] for e in self._late) - now) if self._late else None
 
     def _serve_rank(self, place: int, mask: int) -> None:
+        """One turn of a rank."""
         rank = self._ranks[place]
         try:
-            if mask & selectors.EVENT_READ:
-                for frame, payload in self._frames(rank):
-                    self._handle(place, frame, payload)
-            if mask & selectors.EVENT_WRITE:
-                self._write(rank)
-        except _Broken as error:
-            self._drop(rank)
-            self._fail("broken", f"rank {place} broke the protocol of its channel: {error}")
+            if mask & selectors.EVENT_READ and rank.link.alive:
+                for frame, payload in rank.link.frames():
+                    kept = False
+                    try:
+                        kept = self._handle(place, frame, payload)
+                    finally:
+                        if not kept:
+                            self._budget.give(len(payload))
+            if mask & selectors.EVENT_WRITE and rank.link.alive:
+                rank.link.write()
+        except Broken as error:
+            self._break(place, error)
         except OSError:
-            rank.gone = rank.alive
+            rank.gone = rank.link.alive
             self._drop(rank)
+
+    def _break(self, place: int, error: Broken) -> None:
+        self._drop(self._ranks[place])
+        self._fail("broken", f"rank {place} broke the protocol of its channel: {error}")
 
     def _drop(self, rank: _Rank) -> None:
-        rank.alive = False
         with contextlib.suppress(KeyError):
-            self._selector.unregister(rank.channel)
-        with contextlib.suppress(OSError):
-            rank.channel.shutdown(socket.SHUT_RDWR)  # or it would wait for an answer
+            self._selector.unregister(rank.link.channel)
+        rank.link.drop()
+        for request in rank.open.values():
+            if request.kind == RECEIVE:  # what it sent, the others may still receive
+                self._forget(request)
 
-    def _frames(self, rank: _Rank) -> Iterator[tuple[tuple[int, int, int, int, int], bytearray]]:
-        """Whole frames that can be read without waiting."""
-        while True:
-            try:
-                if rank.frame is None:
-                    piece = rank.channel.recv(FRAME.size - len(rank.head))
-                    if not piece:
-                        raise OSError("closed")
-                    rank.head += piece
-                    if len(rank.head) < FRAME.size:
-                        continue
-                    rank.frame = FRAME.unpack(bytes(rank.head))
-                    rank.head.clear()
-                    follows = self._length(rank.frame)
-                    rank.payload, rank.got = bytearray(follows), 0
-                while rank.got < len(rank.payload):
-                    count = rank.channel.recv_into(memoryview(rank.payload)[rank.got :])
-                    if not count:
-                        raise OSError("closed")
-                    rank.got += count
-            except BlockingIOError:
-                return
-            frame, rank.frame = rank.frame, None
-            yield frame, rank.payload
+    def _forget(self, request: Request) -> None:
+        """Let go of what a receive got, or a send brought, that nobody will be given."""
+        self._budget.give(len(request.payload or b""))
+        request.payload = None
 
-    def _length(self, frame: tuple[int, int, int, int, int]) -> int:
-        """How many bytes follow a head from a rank."""
-        kind, peer, _, _, length = frame
-        if kind in (SEND, SYNCHRONOUS_SEND, RECEIVE):
-            if not 0 <= peer < self.size:
-                raise _Broken(f"there is no rank {peer} in a group of {self.size}")
-            held = self._held if kind != RECEIVE else 0
-            if length > MAX_MESSAGE or held + length > MAX_HELD:
-                raise _Broken(f"a message of {length:,} bytes, {self._held:,} not yet received")
-        elif kind not in (WAIT, BARRIER, NOTE) or (kind == NOTE and length > MAX_NOTE):
-            raise _Broken(f"a frame of kind {kind}")
-        return length if kind in (SEND, SYNCHRONOUS_SEND, NOTE) else 0
+    def _forget_messages(self) -> None:
+        for waiting in (*self._sends.values(), *(rank.open.values() for rank in self._ranks)):
+            for request in waiting:
+                self._forget(request)
+        for _, _, _, payload in self._late:
+            self._budget.give(len(payload or b""))
+        self._late.clear()
 
-    def _handle(self, place: int, frame: tuple[int, int, int, int, int], data: bytearray) -> None:
+    def _handle(self, place: int, frame: Head, data: bytearray) -> bool:
+        """Whether the payload is kept."""
         kind, peer, tag, number, length = frame
         rank = self._ranks[place]
-        if len(self.traffic.events) >= MAX_EVENTS:
-            raise _Broken(f"more than {MAX_EVENTS:,} messages")
+        clock = int(self.traffic.depths[place])
         if self.verdict:
-            self._tell(place, FAILED, 0, bytearray(self.verdict.encode()))
-            return
+            rank.afterwards += 1
+            if rank.afterwards > MAX_AFTERWARDS:
+                self._drop(rank)
+            return False
+        if len(self.traffic.events) >= MAX_EVENTS:
+            raise Broken(f"more than {MAX_EVENTS:,} messages")
         if kind == NOTE:
+            self._notes += 1
+            if self._notes > MAX_NOTES:
+                raise Broken(f"more than {MAX_NOTES:,} notes")
             text = data.decode("utf-8", "replace")
-            self.traffic.events.append(Event(place, "note", text=text))
+            self.traffic.events.append(Event(place, "note", text=text, depth=clock))
         elif kind == WAIT:
-            rank.waiting = number if number in rank.open else None
+            self._wait(rank, number)
         elif kind == BARRIER:
-            request = _Request(place, number, kind, peer, tag, 0)
+            request = Request(place, number, kind, peer, tag, 0, clock, wanted=True)
             rank.open[number], rank.waiting = request, number
-            self.traffic.events.append(Event(place, "barrier", tag=tag))
+            self.traffic.events.append(Event(place, "barrier", tag=tag, depth=clock))
             self._meet(tag, peer, request)
         else:
-            self._match(_Request(place, number, kind, peer, tag, length, data))
+            depth = clock + (kind != RECEIVE)
+            self._match(Request(place, number, kind, peer, tag, length, depth), data)
+            return kind != RECEIVE
+        return False
 
-    def _meet(self, tag: int, members: int, request: _Request) -> None:
+    def _wait(self, rank: _Rank, number: int) -> None:
+        request = rank.open.get(number)
+        rank.waiting = None
+        if request is None:
+            return
+        request.wanted = True
+        if request.done:
+            self._hand_over(request)
+        else:
+            rank.waiting = number
+
+    def _meet(self, tag: int, members: int, request: Request) -> None:
         arrived = self._barriers.setdefault(tag, [])
         arrived.append(request)
         if len(arrived) >= members:
             del self._barriers[tag]
+            last = max(each.depth for each in arrived)
             for each in arrived:
-                self._done(each)
+                self._done(each, last)
 
-    def _match(self, request: _Request) -> None:
+    def _match(self, request: Request, data: bytearray) -> None:
         """Pair a send with a posted receive, in the order of each pair of ranks and tag."""
         sending = request.kind != RECEIVE
-        rank = self._ranks[request.rank]
         if request.kind != SEND:
-            rank.open[request.number] = request
+            self._ranks[request.rank].open[request.number] = request
         way = (request.rank, request.peer) if sending else (request.peer, request.rank)
         key = (*way, request.tag)
         self.traffic.events.append(
-            Event(request.rank, _NAMES[request.kind], request.peer, request.tag, request.size)
-        )
+            Event(request.rank, _NAMES[request.kind], request.peer, request.tag, request.size,
+                  depth=request.depth)
+        )  # fmt: skip
         if sending:
-            self._held += request.size
+            request.payload = data
             self.traffic.sent[way] += request.size
             self.traffic.messages[way] += 1
         mine, theirs = (
@@ -302,9 +300,9 @@ class Switch:
         else:
             mine.setdefault(key, deque()).append(request)
 
-    def _deliver(self, send: _Request, receive: _Request) -> None:
-        self._held -= send.size
+    def _deliver(self, send: Request, receive: Request) -> None:
         if send.size != receive.size:
+            self._forget(send)
             tag = f" with tag {send.tag}" if send.tag else ""
             self._fail(
                 "mismatch",
@@ -312,56 +310,44 @@ class Switch:
                 f"expects {receive.size:,} bytes from it",
             )
             return
-        event = Event(receive.rank, "deliver", send.rank, send.tag, send.size)
-        self.traffic.events.append(event)
-        self._done(receive, send.payload)
+        self.traffic.events.append(
+            Event(receive.rank, "deliver", send.rank, send.tag, send.size, depth=send.depth)
+        )
+        receive.payload, send.payload = send.payload, None
+        self._done(receive, send.depth)
         if send.kind == SYNCHRONOUS_SEND:
-            self._done(send)
+            self._done(send, receive.depth)  # the sender then knows that the other was there
 
-    def _done(self, request: _Request, payload: bytearray | None = None) -> None:
+    def _done(self, request: Request, after: int) -> None:
         rank = self._ranks[request.rank]
-        rank.open.pop(request.number, None)
+        request.done, request.after = True, after
+        request.due = time.monotonic() + self.slow.get(request.rank, 0.0)
         if rank.waiting == request.number:
             rank.waiting = None
-        self._tell(request.rank, DONE, request.number, payload)
+        if not rank.link.alive:
+            self._forget(request)
+        elif request.wanted:
+            self._hand_over(request)
 
-    def _tell(self, place: int, kind: int, number: int, payload: bytearray | None) -> None:
-        head = FRAME.pack(kind, -1, 0, number, len(payload or b""))
-        delay = self.slow.get(place, 0.0)
-        if delay:
-            self._late.append((time.monotonic() + delay, place, head, payload))
-            return
-        self._queue(place, head, payload)
+    def _hand_over(self, request: Request) -> None:
+        self._ranks[request.rank].open.pop(request.number, None)
+        depths, payload = self.traffic.depths, request.payload
+        depths[request.rank] = max(depths[request.rank], request.after)
+        request.payload = None  # it is the link's now
+        head = FRAME.pack(DONE, -1, 0, request.number, len(payload or b""))
+        if self.slow.get(request.rank) and request.due > time.monotonic():
+            self._late.append((request.due, request.rank, head, payload))
+        else:
+            self._queue(request.rank, head, payload)
 
     def _queue(self, place: int, head: bytes, payload: bytearray | None) -> None:
-        rank = self._ranks[place]
-        rank.out.append(memoryview(head))
-        if payload:
-            rank.out.append(memoryview(payload))
-        with contextlib.suppress(OSError):
-            self._write(rank)
-
-    def _send_what_is_due(self) -> None:
-        now = time.monotonic()
-        due = [entry for entry in self._late if entry[0] <= now]
-        self._late = [entry for entry in self._late if entry[0] > now]
-        for _, place, head, payload in due:
-            self._queue(place, head, payload)
-
-    @staticmethod
-    def _write(rank: _Rank) -> None:
-        while rank.out:
-            try:
-                count = rank.channel.send(rank.out[0])
-            except BlockingIOError:
-                return
-            if count == len(rank.out[0]):
-                rank.out.popleft()
-            else:
-                rank.out[0] = rank.out[0][count:]
+        try:
+            self._ranks[place].link.queue(head, payload)
+        except Broken as error:
+            self._break(place, error)
 
     def _look_for_deadlock(self) -> None:
-        alive = [place for place, rank in enumerate(self._ranks) if rank.alive]
+        alive = [place for place, rank in enumerate(self._ranks) if rank.link.alive]
         stuck = [place for place in alive if self._ranks[place].waiting is not None]
         if not alive or self.verdict or len(stuck) < len(alive):
             return
@@ -372,7 +358,7 @@ class Switch:
             rank = self._ranks[place]
             request = rank.open[rank.waiting]  # type: ignore[index]
             text = f"rank {place} waits {request.described()}"
-            if request.kind != BARRIER and not self._ranks[request.peer].alive:
+            if request.kind != BARRIER and not self._ranks[request.peer].link.alive:
                 text += ", which has finished"
             parts.append(text)
         self._fail("deadlock", "deadlock: " + "; ".join(parts))
@@ -381,7 +367,10 @@ class Switch:
         if self.verdict:
             return
         self.verdict, self.verdict_kind = text, kind
+        self._forget_messages()
+        told = bytearray(text.encode())
         for place, rank in enumerate(self._ranks):
-            if rank.alive:
+            if rank.link.alive:
                 rank.waiting = None
-                self._tell(place, FAILED, 0, bytearray(text.encode()))
+                self._budget.held += len(told)  # not to be refused; given back as any other
+                self._queue(place, FRAME.pack(FAILED, -1, 0, 0, len(told)), told)

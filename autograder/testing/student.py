@@ -235,7 +235,7 @@ class Student:
         """Run the driver on `size` ranks at once: fresh workers behind the trusted switch.
 
         common: arguments of every rank; each: further ones by rank. slow: seconds by which all
-        messages to a rank come late. Raises the first failing rank's error, or the deadlock.
+        messages to a rank come late. Raises the first failing rank's error, or what the switch saw.
         """
         return run_group(self, size, driver, each, timeout, slow, common)
 
