@@ -1,6 +1,6 @@
 """Draws the figure of task 5.4: `python figures/make_5_4.py`. Tokens that a step gives, against how often
 a guess is kept, and against how much a copy is edited. Measured on this homework's code; in a student's
-folder it is the student's own."""
+folder it is the student's own. With --real no figure, but SmolLM2: steps for a copy and for a story."""
 
 from __future__ import annotations
 
@@ -22,7 +22,18 @@ import engine_cases as cases  # noqa: E402
 import numpy as np  # noqa: E402
 from drivers_engine import verified_often  # noqa: E402
 
-from autograder.testing import drawing  # noqa: E402
+from autograder.testing import drawing, packaged  # noqa: E402
+
+SHIPS = (
+    "The harbour master wrote down every ship that came in during the storm: the Aurora with salt "
+    "and timber, the Brave Anne with nothing but ballast, and the old Meridian, whose captain swore "
+    "that he had seen lights under the water. By morning eleven ships lay at the quay, and the "
+    "twelfth was never heard of again."
+)
+QUESTIONS = {
+    "a copy": f"Repeat this text word for word, and nothing else:\n{SHIPS}",
+    "a story": "Write a short story about a fox who learns to sail.",
+}
 
 
 class Here:
@@ -39,6 +50,29 @@ def tokens_a_step(kept: float, guesses: int) -> float:
     draft = np.tile([kept, 1 - kept], (3, 1))
     found = verified_often(target, draft, guesses, True, 1, 1500)
     return float(np.mean([len(tokens) for tokens in found]))
+
+
+def real_model() -> None:
+    """Greedy answers of SmolLM2-135M with and without look-up, ten guesses a step."""
+    from serving.config import EngineConfig
+    from serving.engine import Engine
+    from serving.gguf_loader import load_gguf
+    from serving.sequence import SamplingParams
+    from serving.speculative import LookupProposer
+    from serving.tokenizer import Tokenizer
+
+    path = packaged("smollm2")
+    model, tokenizer = load_gguf(path), Tokenizer.from_gguf(path)
+    sampling = SamplingParams(max_new_tokens=90, stop_ids=tokenizer.stop_ids)
+    for name, question in QUESTIONS.items():
+        prompt = tokenizer.chat([{"role": "user", "content": question}])
+        answers, steps = [], []
+        for proposer in (None, LookupProposer()):
+            engine = Engine(model, EngineConfig(num_blocks=64, num_guesses=10), proposer=proposer)
+            answers += engine.generate([prompt], sampling)
+            steps.append(len(engine.history))
+        print(f"{name}: {len(answers[0])} tokens in {steps[0]} steps, with look-up {steps[1]}, "
+              f"the same tokens: {answers[0] == answers[1]}")  # fmt: skip
 
 
 def main() -> None:
@@ -77,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    real_model() if "--real" in sys.argv else main()
