@@ -100,6 +100,35 @@ def overlapped(
     return _grads(module)
 
 
+def in_the_background(
+    seed: int, batches: list[dict[str, Any]], bucket_bytes: int
+) -> dict[str, Any]:
+    """A backward of the chain that nothing holds up; a note when it is over, before finish."""
+    ranks, module, model = _make("chain", seed, "float64", bucket_bytes)
+    ranks.barrier()
+    _backward(model, batches[0])
+    ranks.note("backward is over")
+    model.finish()
+    return _grads(module)
+
+
+def second_backward(seed: int, batches: list[dict[str, Any]], bucket_bytes: int) -> dict[str, Any]:
+    """The exception of a second backward before finish, "none" where it raises none; gradients."""
+    _, module, model = _make("chain", seed, "float64", bucket_bytes)
+    _backward(model, batches[0])
+    model.finish()
+    first = _grads(module)
+    module.zero_grad()
+    _backward(model, batches[0])
+    try:
+        _backward(model, batches[1])
+        error = "none"
+    except RuntimeError as raised:
+        error = type(raised).__name__
+    model.finish()
+    return {"after": [first], "error": error}
+
+
 def reduced_by(
     seed: int, batches: list[dict[str, Any]], bucket_bytes: int, factor: float
 ) -> dict[str, Any]:

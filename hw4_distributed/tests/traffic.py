@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from autograder.testing.group import Event, Group
+from autograder.testing.student import StudentError
 
 
 def chunk_sizes(count: int, parts: int) -> list[int]:
     """How many of `count` things each of `parts` ranks has: as even as can be, the first ones more."""
     return [count // parts + (part < count % parts) for part in range(parts)]
+
+
+@contextlib.contextmanager
+def if_ranks_disagree(hint: str) -> Iterator[None]:
+    """A deadlock, or a message that does not fit its receive, is told with a hint."""
+    try:
+        yield
+    except StudentError as error:
+        if error.title in ("deadlock", "mismatch"):
+            error.message = f"{error.message}\nhint: {hint}"
+        raise
 
 
 def pieces(group: Group, size: int, count: int) -> list[list[list[Event]]]:
