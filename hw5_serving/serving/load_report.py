@@ -71,7 +71,7 @@ def draw_runs(runs: Mapping[str, Sequence[Record]], title: str) -> Any:
         good = [r for r in records if r["status"] == 200]
         ends = np.array(sorted((r["last"], r["tokens"]) for r in good))
         rate = summary(records)["tokens_per_second"]
-        label = f"{name}: {rate:.0f} tokens/s"
+        label = f"{name}: {_three(rate)} tokens/s"
         served.step(ends[:, 0], np.cumsum(ends[:, 1]), where="post", label=label, color=f"C{number}")
         _distribution(first, first_token_waits(good), name, f"C{number}")
         _distribution(token, token_times(good) * 1e3, name, f"C{number}")
@@ -90,12 +90,16 @@ def _distribution(axes: Any, values: np.ndarray, name: str, color: str) -> None:
     ordered = np.sort(values)
     p50, p99 = np.percentile(ordered, [50, 99])
     shares = np.arange(1, len(ordered) + 1) / len(ordered)
-    form = ".2f" if p99 < 100 else ".0f"
-    label = f"{name}: p50 {p50:{form}}, p99 {p99:{form}}"
+    label = f"{name}: p50 {_three(p50)}, p99 {_three(p99)}"
     axes.step(ordered, shares, where="post", color=color, label=label)
     axes.plot([p50], [0.5], "o", color=color)
     axes.plot([p99], [0.99], "o", color=color, markerfacecolor="none")
     axes.set_ylim(0, 1.02)
+
+
+def _three(value: float) -> str:
+    """Three digits, and no exponent."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def draw_rollouts(
