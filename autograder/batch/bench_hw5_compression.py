@@ -23,10 +23,10 @@ from autograder.course.overlay import build_overlay
 from autograder.sandbox.host import REPOSITORY
 
 HOMEWORK = "hw5_serving"
-TIMEOUT = 900
+TIMEOUT = 1800
 TOKENS = 448  # of the text that perplexity is measured on
 INT8, AWQ = (8, 192, False), (4, 64, False)  # bits, group, symmetric
-AWQ_STEPS, SPARSITY = 10, 0.5
+AWQ_STEPS, AWQ_EVERY, SPARSITY = 5, 2, 0.5  # the search sees every second token: 30 layers are many
 
 
 @benchmark("int8_perplexity_ratio")
@@ -91,7 +91,8 @@ def _variants(kind: str) -> dict[str, Callable[[dict[str, Any], dict[str, Any]],
 
     def scaled(weights: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
         names = (*MATRICES, "input_norm", "post_norm")
-        got = scaled_layer(arrays(weights, names), flat(seen), *AWQ, steps=AWQ_STEPS)
+        rows = {source: inputs[::AWQ_EVERY] for source, inputs in flat(seen).items()}
+        got = scaled_layer(arrays(weights, names), rows, *AWQ, steps=AWQ_STEPS)
         norms = {n: weights[n].new_tensor(norm) for n, norm in got["norms"].items()}
         return weights | norms | put_back(weights, got["parts"], *AWQ[:2])
 

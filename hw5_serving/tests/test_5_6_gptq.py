@@ -51,7 +51,7 @@ def test_each_column_is_made_good_by_the_rest(student, rng):
 @number("5.6")
 @weight(1.6)
 def test_far_better_than_rounding_to_nearest(student, rng):
-    """On 3-bit matrices with correlated inputs: at most 0.35 of the error; less than rounding's on 2×4."""
+    """On 3-bit matrices with correlated inputs: at most 0.35 of the error; near the best codes on 2×4."""
     inputs = correlated(rng, 500, 128, 24)
     matrix = rng.standard_normal((48, 128)).astype(np.float32)
     options = {"bits": 3, "group": 64, "symmetric": False}

@@ -1,0 +1,42 @@
+"""What the figures of 5.5 to 5.8 share: the homework's code, and layer 5 of SmolLM2 with its inputs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+HOMEWORK = FOLDER.parent
+sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+
+import serving  # noqa: E402
+
+SOLUTION = HOMEWORK / "solution" / "serving"
+if SOLUTION.is_dir():
+    serving.__path__.insert(0, str(SOLUTION))
+
+import numpy as np  # noqa: E402
+from real_cases import READERS, Block, RealModel, block_error, block_of, open_model  # noqa: E402
+from real_measures import GOLDEN, calibration  # noqa: E402
+
+from autograder.testing import drawing, packaged  # noqa: E402
+
+__all__ = ["GOLDEN", "LAYER", "READERS", "Block", "block_error", "block_of", "calibrated",
+           "other_text", "real_model"]  # fmt: skip
+drawing.use(FOLDER)
+LAYER = 5
+
+
+def real_model() -> RealModel:
+    """SmolLM2, fetched by `make fetch`."""
+    return open_model(packaged("smollm2"))
+
+
+def calibrated() -> Block:
+    """The layer on the calibration text."""
+    return block_of(real_model(), calibration(), LAYER)
+
+
+def other_text(tokens: int = 384) -> Block:
+    """The layer on text that was not calibrated with."""
+    return block_of(real_model(), np.load(GOLDEN / "prose_public.npy")[None, -tokens:], LAYER)
