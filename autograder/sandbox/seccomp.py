@@ -2,8 +2,10 @@
 
 The filter names what is refused (EPERM) and lets the rest through: file access is Landlock's and
 the file modes' business. It closes what those leave open: the network, other processes, name
-spaces, kernel interfaces with a history of holes, and objects that outlive the process (System V
-and POSIX queues). Calls newer than this table are answered ENOSYS, as an older kernel would.
+spaces, kernel interfaces with a history of holes, objects that outlive the process (System V and
+POSIX queues), and what two workers could tell each other by on a file that both may only read:
+locks, leases, watches, futexes. Calls newer than this table are answered ENOSYS, as an older kernel
+would.
 
 The parent assembles the program once (`build`); a worker writes its own process id into a few
 places and installs it (`Program.install`), which takes two system calls.
@@ -40,6 +42,13 @@ CLONE_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000
 CLONE_NAMESPACES |= 0x10000000 | 0x20000000 | 0x40000000
 # F_SETSIG, F_SETOWN, F_SETOWN_EX: a descriptor's owner is signalled, so they are a kind of kill().
 FCNTL_SIGNALS = (10, 8, 15)
+# F_GETLK, F_SETLK, F_SETLKW; the same of open files; F_SETLEASE, F_GETLEASE, F_NOTIFY. A lock needs
+# no right to write: who may read a file can lock its bytes, and ask where others have.
+FCNTL_LOCKS = (5, 6, 7, 36, 37, 38, 1024, 1025, 1026)
+# FUTEX_PRIVATE_FLAG and FUTEX_WAIT, FUTEX_WAIT_BITSET (the clock's bit aside). A futex without the
+# flag is one place for all who map that page of a file, a shared library's too. To wait on one is
+# let through, as pthread_join does (the kernel wakes it when the thread ends); it tells nobody.
+FUTEX_PRIVATE, FUTEX_OPERATIONS, FUTEX_WAITS = 128, 127, (0, 9)
 # FIOSETOWN, SIOCSPGRP: the same; TIOCSCTTY, TIOCSTI, TIOCLINUX: typing into a terminal.
 IOCTL_SIGNALS = (0x8901, 0x8902, 0x540E, 0x5412, 0x541C)
 PR_SET_PDEATHSIG = 1
@@ -92,6 +101,15 @@ def _clone(allow_processes: bool) -> list[Instruction]:
     return [_load_argument(0), (_JUMP_ANY_BIT, 0, 1, CLONE_THREAD), _give(ALLOW), _give(DENY)]
 
 
+def _futexes() -> list[Instruction]:
+    """Those of this process alone, and waiting on any."""
+    code = [_load_argument(1), (_JUMP_ANY_BIT, 0, 1, FUTEX_PRIVATE), _give(ALLOW)]
+    code += [(_AND, 0, 0, FUTEX_OPERATIONS)]
+    for operation in FUTEX_WAITS:
+        code += [(_JUMP_EQUAL, 0, 1, operation), _give(ALLOW)]
+    return [*code, _give(DENY)]
+
+
 def _examined(allow_processes: bool, allow_loopback: bool) -> dict[str, list[Instruction]]:
     """Calls whose verdict depends on their arguments."""
     checks = {
@@ -112,6 +130,11 @@ def _examined(allow_processes: bool, allow_loopback: bool) -> dict[str, list[Ins
             checks[name] = [_give(DENY)]
         for name in ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
             checks[name] = _only(0, _OWN_PID)
+        # Compilers lock files and share futexes; they are no rank of a group.
+        checks["fcntl"] = _except(1, *FCNTL_SIGNALS, *FCNTL_LOCKS)
+        checks["flock"] = [_give(DENY)]
+        checks["futex"] = _futexes()
+        checks["futex_wake"] = checks["futex_requeue"] = [_give(UNKNOWN)]
         for name in ("prlimit64", "sched_setaffinity"):
             checks[name] = _only(0, 0, _OWN_PID)
     return checks

@@ -98,6 +98,8 @@ class Switch:
         """This rank's driver has returned: it will send nothing more, and is not listened to."""
         rank = self._ranks[place]
         with self._gate, self._lock:
+            if self._ending:  # the group was given up
+                return
             for _ in range(64):  # what it sent last may still be in its socket, turns of it
                 if rank.link.alive:
                     self._serve_rank(place, selectors.EVENT_READ)
@@ -108,19 +110,19 @@ class Switch:
             self._drop(rank)
             rank.gone = False
             self._look_for_deadlock()
-        self._wake.send(b".")
+        self._nudge()
 
     def abort(self, text: str) -> None:
         """End the group: each rank that waits is told `text`."""
         with self._gate, self._lock:
-            self._fail("aborted", text)
-        self._wake.send(b".")
+            if not self._ending:
+                self._fail("aborted", text)
+        self._nudge()
 
     def close(self) -> None:
         """End the thread and close every socket."""
         self._ending = True
-        with contextlib.suppress(OSError):
-            self._wake.send(b".")
+        self._nudge()
         self._thread.join(30)
         with self._lock:
             for rank in self._ranks:
@@ -130,6 +132,11 @@ class Switch:
         for end in (self._wake, self._woken):
             end.close()
         self._selector.close()
+
+    def _nudge(self) -> None:
+        """Let the thread look at what it has to do."""
+        with contextlib.suppress(OSError):
+            self._wake.send(b".")
 
     def unreceived(self) -> str:
         """What was sent and never received, or expected and never sent, once all have finished."""

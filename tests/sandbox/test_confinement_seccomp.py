@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 import platform
@@ -13,8 +14,10 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autograder.sandbox import seccomp, syscall_table, syscalls
@@ -137,6 +140,24 @@ def test_roundabout_signals_and_other_processes_limits_are_refused(machine):
     assert verdict(machine, "personality", 0x0040000) == REFUSED
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+def test_no_two_workers_can_talk_by_a_file_that_they_may_only_read(machine):
+    for command in (*range(5, 8), *range(36, 39), 1024, 1025, 1026):
+        assert verdict(machine, "fcntl", 3, command) == REFUSED, command
+        assert verdict(machine, "fcntl", 3, command, allow_processes=True) == ALLOWED  # compilers
+    for command in (0, 1, 2, 3, 4, 1030):
+        assert verdict(machine, "fcntl", 3, command) == ALLOWED, command
+    assert verdict(machine, "flock", 3, 2) == REFUSED
+    private = 128
+    for operation in range(14):
+        assert verdict(machine, "futex", 0, operation | private) == ALLOWED, operation
+        wait = operation in (0, 9)  # pthread_join's, whom the kernel wakes
+        for clock in (0, 256):
+            seen = verdict(machine, "futex", 0, operation | clock)
+            assert seen == (ALLOWED if wait else REFUSED), operation
+    assert verdict(machine, "futex_wake") == verdict(machine, "futex_requeue") == UNKNOWN
+
+
 def test_arguments_are_cut_to_the_bits_that_the_kernel_reads():
     high = 1 << 32
     assert verdict("x86_64", "kill", OTHER | high) == REFUSED
@@ -221,6 +242,35 @@ def test_the_kernel_takes_the_program_and_refuses_sockets_and_processes():
             "threads": bool(thread_ran),
             "pair": not refused(socket.socketpair),
             "self": not refused(lambda: os.kill(os.getpid(), 0)),
+        }
+
+    answer = filtered(body)
+    assert isinstance(answer, dict), answer
+    assert all(answer.values()), answer
+
+
+@needs_kernel
+def test_the_kernel_refuses_locks_watches_and_shared_futexes_and_threads_still_join():
+    def body():
+        file = os.open(__file__, os.O_RDONLY)
+        page = mmap.mmap(file, 4096, mmap.MAP_SHARED, mmap.PROT_READ)
+        # The address of a page that can't be written: through numpy, which does not mind.
+        address = np.frombuffer(page, np.uint8).ctypes.data
+        lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 5, 7, 0)
+        joined = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(8)]
+        for thread in joined:
+            thread.start()
+        for thread in joined:
+            thread.join()
+        return {
+            "flock": refused(lambda: fcntl.flock(file, fcntl.LOCK_SH)),
+            "lock": refused(lambda: fcntl.fcntl(file, fcntl.F_SETLK, lock)),
+            "query": refused(lambda: fcntl.fcntl(file, fcntl.F_GETLK, lock)),
+            "lease": refused(lambda: fcntl.fcntl(file, 1024, 0)),
+            "watch": refused(lambda: syscalls.call(_number("inotify_init1"), 0)),
+            "wake": refused(lambda: syscalls.call(_number("futex"), address, 1, 1)),
+            "requeue": refused(lambda: syscalls.call(_number("futex"), address, 3, 1)),
+            "flags": not refused(lambda: fcntl.fcntl(file, fcntl.F_GETFL)),
         }
 
     answer = filtered(body)

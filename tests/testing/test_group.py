@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -11,151 +12,11 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import testing_samples as samples
+from group_samples import PACKAGE, run  # noqa: F401  run is a fixture
 
 from autograder.sandbox import switch
+from autograder.testing import group as testing_group
 from autograder.testing.student import Student, StudentError, StudentRaised
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGE = REPOSITORY / "hw4_distributed" / "distributed_training"
-
-DRIVERS = """\
-import os, socket, struct
-
-
-def _connect():
-    from distributed_training.communicator import connect
-    return connect()
-
-
-def ring(values):
-    import torch
-    ranks = _connect()
-    mine = torch.tensor(values, dtype=torch.float32) + ranks.rank
-    got = torch.empty_like(mine)
-    to, source = (ranks.rank + 1) % ranks.size, (ranks.rank - 1) % ranks.size
-    work = ranks.isend(mine, to)
-    ranks.recv(got, source)
-    work.wait()
-    ranks.barrier()
-    return got.numpy(), ranks.counters.total_bytes
-
-
-def send_first(size):
-    import torch
-    ranks = _connect()
-    mine = torch.zeros(size)
-    ranks.send(mine, 1 - ranks.rank, tag=7)
-    ranks.recv(mine, 1 - ranks.rank, tag=7)
-
-
-def wait_for_nobody():
-    import torch
-    ranks = _connect()
-    if ranks.rank == 1:
-        ranks.recv(torch.zeros(2), 0)
-    return ranks.rank
-
-
-def fail_in_one(rank):
-    ranks = _connect()
-    if ranks.rank == rank:
-        raise KeyError("no such shard")
-    ranks.barrier()
-
-
-def die_in_one(rank):
-    ranks = _connect()
-    if ranks.rank == rank:
-        os._exit(3)
-    ranks.barrier()
-
-
-def lengths(sizes):
-    import torch
-    ranks = _connect()
-    if ranks.rank == 0:
-        ranks.send(torch.zeros(sizes[0]), 1)
-    else:
-        ranks.recv(torch.zeros(sizes[1]), 0)
-
-
-def big(megabytes):
-    import torch
-    ranks = _connect()
-    peer = 1 - ranks.rank
-    mine = torch.full((megabytes << 18,), float(ranks.rank + 1))
-    got = torch.empty_like(mine)
-    work = ranks.isend(mine, peer)
-    ranks.recv(got, peer)
-    work.wait()
-    return float(got.sum())
-
-
-def out_of_order():
-    import torch
-    ranks = _connect()
-    if ranks.rank == 0:
-        for tag in (1, 2, 1):
-            ranks.note(f"sending {tag}")
-            ranks.isend(torch.tensor([float(tag)]), 1, tag)
-        return []
-    first, second, third = (torch.zeros(1) for _ in range(3))
-    works = [ranks.irecv(second, 0, 2), ranks.irecv(first, 0, 1), ranks.irecv(third, 0, 1)]
-    for work in works[::-1]:
-        work.wait()
-    return [first.item(), second.item(), third.item()]
-
-
-def halves(pairs):
-    import torch
-    ranks = _connect()
-    groups = [ranks.subgroup(pair) for pair in pairs]
-    mine = next(group for group in groups if group is not None)
-    assert groups.count(None) == len(pairs) - 1
-    got = torch.zeros(1)
-    work = mine.isend(torch.tensor([float(ranks.rank)]), 1 - mine.rank)
-    mine.recv(got, 1 - mine.rank)
-    work.wait()
-    mine.barrier()
-    ranks.barrier()
-    return got.item()
-
-
-def garbage(data):
-    ranks = _connect()
-    if ranks.rank == 0:
-        ranks._channel.socket.sendall(data)
-        ranks._channel.socket.recv(1)
-    ranks.barrier()
-
-
-def misuse(how):
-    import torch
-    ranks = _connect()
-    if how == "itself":
-        ranks.send(torch.zeros(1), ranks.rank)
-    if how == "strided":
-        ranks.send(torch.zeros(4, 4).T[1:], 1 - ranks.rank)
-    if how == "tag":
-        ranks.send(torch.zeros(1), 1 - ranks.rank, tag=-1)
-"""
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[object]:
-    folder = samples.open_folder()
-    files = {f"distributed_training/{p.name}": p.read_text() for p in PACKAGE.glob("*.py")}
-    assignment = samples.make_homework(
-        folder, [("9.1", 100, [])], {}, drivers=DRIVERS, extra=files, imports=("numpy", "torch"),
-    )  # fmt: skip
-    toml = assignment.root / "assignment.toml"
-    text = toml.read_text().replace('"tiny"', '"distributed_training"')
-    toml.write_text(text.replace("tiny/ops.py", "distributed_training/communicator.py"))
-    run = samples.make_run(samples.load_assignment(assignment.root), folder)
-    yield run
-    run.close()
-    samples.remove(folder)
 
 
 @pytest.fixture
@@ -307,3 +168,73 @@ def test_misuse_is_told_before_anything_is_sent(run, student, how, text) -> None
     with pytest.raises(StudentRaised, match=text) as caught:
         student.group(2, run.drivers.misuse, how=how)
     assert "ValueError" in caught.value.bases
+
+
+def test_an_error_that_every_rank_caught_still_fails_the_group(run, student) -> None:
+    with pytest.raises(StudentError, match=r"rank 0 sent 12 bytes to rank 1, which expects 20"):
+        student.group(2, run.drivers.catches, sizes=[3, 5])
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [("sent", "rank 0 sent 12 bytes with tag 2 to rank 1, which never received them"),
+     ("expected", "rank 1 posted a receive of 12 bytes from rank 0, which sent nothing for it")],
+)  # fmt: skip
+def test_messages_that_are_left_over_fail_the_group(run, student, how, text) -> None:
+    with pytest.raises(StudentError, match=text) as caught:
+        student.group(2, run.drivers.left_behind, how=how)
+    assert caught.value.title == "messages left over"
+
+
+@pytest.mark.parametrize(("one_at_a_time", "depth"), [(False, 4), (True, 12)])
+def test_depth_counts_the_messages_that_had_to_wait_for_each_other(
+    run, student, one_at_a_time, depth
+) -> None:
+    group = student.group(
+        3, run.drivers.around, steps=4, one_at_a_time=one_at_a_time, slow={1: 0.01}
+    )
+    assert group.depth == depth
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
+def test_the_peak_of_each_rank_is_the_kernels(run, student) -> None:
+    group = student.group(2, run.drivers.grow, megabytes=[16, 216])
+    extra = [(p - s) / 2**20 for p, s in zip(group.peak_bytes, group.start_bytes, strict=True)]
+    assert 150 < extra[1] - extra[0] < 250, extra
+    assert extra[1] > 200
+
+
+@pytest.mark.parametrize(("how", "text"), [("die", "exited with status 3"), ("sleep", "within 1 s")])
+def test_ranks_that_end_together_cost_nobody_else(run, student, how, text) -> None:
+    """They crash, or time out, at the same time: the next group finds the sandbox as it was."""
+    for _ in range(3):
+        with pytest.raises(StudentError, match=text):
+            student.group(4, run.drivers.end_together, how=how, timeout=1)
+    assert run.sandbox.restarts == 0
+    assert student.group(2, run.drivers.ring, values=[1.0]).results[0][1] == 4
+
+
+def test_a_flood_after_the_driver_has_returned_holds_up_nothing(run, student) -> None:
+    start = time.monotonic()
+    with contextlib.suppress(StudentError):
+        student.group(3, run.drivers.flood_afterwards, timeout=10)
+    assert time.monotonic() - start < 20
+
+
+def test_a_group_whose_ranks_do_not_end_is_given_up(run, student, monkeypatch) -> None:
+    """The deadline that stands behind each rank's own: a call that never comes back."""
+    call = student.call
+
+    def stuck(worker, driver, arguments, timeout):
+        value = call(worker, driver, arguments, timeout)
+        if value:
+            time.sleep(6)
+        return value
+
+    monkeypatch.setattr(student, "call", stuck)
+    monkeypatch.setattr(testing_group, "ENDING_SECONDS", 0.0)
+    start = time.monotonic()
+    with pytest.raises(StudentError, match="rank 1 was still not at its end"):
+        student.group(2, run.drivers.left_behind, how="", timeout=2)
+    assert time.monotonic() - start < 5.8
+    time.sleep(max(0.0, 6.5 - (time.monotonic() - start)))  # the thread ends with its worker
