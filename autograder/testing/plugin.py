@@ -29,6 +29,8 @@ STUDENT = pytest.StashKey[Student]()
 RUNNING = pytest.StashKey[cuda.Running]()
 FIGURES = pytest.StashKey[list]()
 
+# Of a message, and of what pytest writes of a failure: they may quote what a student's code sent.
+MAX_MESSAGE, MAX_LOGGED = 20_000, 60_000
 NOT_RAISED_BY_STUDENTS = "this is a fault of the grader, not of your code: please tell the staff"
 
 
@@ -60,7 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
         confine=config.getoption("--confine"),
         layers=tuple(name for name in config.getoption("--layers").split(",") if name),
     )
-    sys.path.append(str(run.assignment.root / "tests"))  # helpers that tests share
+    for folder in ("tests", "hidden"):  # helpers that tests share
+        sys.path.append(str(run.assignment.root / folder))
     run.load_modules()
     # The deadline's signal ends the run as Ctrl-C does: workers and folders are cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -266,7 +269,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         failed_late = call.when == "teardown" and report.outcome == "failed"
         if call.when == "call" or failed_early or failed_late:
             _record(item, call, report)
+        if report.failed and len(report.longreprtext) > MAX_LOGGED:
+            report.longrepr = cut(report.longreprtext, MAX_LOGGED)
     return report
+
+
+def cut(text: str, length: int) -> str:
+    """The beginning and the end of a text that is longer."""
+    if len(text) <= length:
+        return text
+    half = length // 2 - 50
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -293,6 +306,7 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     elif report.outcome == "failed":
         answered = call.when != "teardown" and bool(student and student.answers)
         _describe(record, call.excinfo.value, answered)
+        record.message = cut(record.message, MAX_MESSAGE)
     score = attribute(item, "__score__")
     if score is not None and record.fault != "grader" and entry.weight:
         fraction = min(1.0, max(0.0, float(score) / entry.weight))

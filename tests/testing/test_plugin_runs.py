@@ -342,3 +342,15 @@ def alive(pid: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_a_failure_that_quotes_megabytes_is_cut(folder):
+    """An assertion may quote what a student's code sent: notes of ranks, a long list."""
+    long = task("9.1", 'long: assert not rng, "begin" + "x" * 40_000_000 + "end"')
+    homework = samples.make_homework(folder, THREE, {"test_9_1_a.py": long})
+    outcome = samples.run_job(samples.make_job(homework, folder))
+    (record,) = outcome.records.values()
+    assert record.status == "failed" and len(record.message) <= 20_000
+    assert record.message.startswith("begin") and "end\n" in record.message[-100:]
+    assert "characters left out" in record.message
+    assert len(outcome.log) < 200_000
