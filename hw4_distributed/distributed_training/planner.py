@@ -53,10 +53,11 @@ def step_seconds(cluster: Cluster, work: Workload, plan: Plan) -> float:
 
     A slot is the fullest stage's forward and backward of a micro-batch: 6 FLOPs a parameter and
     token, divided by `tensor`; four all-reduces of its hidden states a layer in the tensor group
-    (stride 1); and, with a pipeline, two messages of its hidden states / tensor to a neighbour:
-    across nodes where pipeline neighbours (tensor · data apart) do not share one. Gradients: an
-    all-reduce of the stage's parameters / tensor in the data group (stride `tensor`), after the
-    last slot.
+    (stride 1); and, with a pipeline, two messages of its hidden states / tensor to a neighbour.
+    Neighbours stand tensor · data apart: as soon as one pair of them lies on two nodes, that is
+    unless all data · tensor · pipeline ranks fit into one, the slowest slot's messages go across.
+    Gradients: an all-reduce of the stage's parameters / tensor in the data group (stride
+    `tensor`), after the last slot.
     """
     raise NotImplementedError("task 4.2: step_seconds")
 

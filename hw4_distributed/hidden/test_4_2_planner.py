@@ -5,17 +5,20 @@ from __future__ import annotations
 import drivers_planner as drivers
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
-from planner_cases import (
+from planner_cases import check_trees, tree_case
+from planner_oracle import (
     best_by_search,
-    check_trees,
+    best_played,
     plan_played,
     plans_tried,
     random_cluster,
     random_work,
-    tree_case,
+    ring_played,
+    tree_played,
+    two_levels_played,
 )
 
-from autograder.testing import assert_close
+from autograder.testing import assert_close, stands_alone
 
 
 @number("4.2")
@@ -58,10 +61,41 @@ def _label(case: dict) -> str:
     return f"{case['cluster']['nodes']} nodes of {case['cluster']['per_node']}, {case['work']}"
 
 
+def _check_costs(student, rng: np.random.Generator) -> None:
+    """All-reduces and steps in clusters that are in no file."""
+    cases = [
+        {"cluster": random_cluster(rng, nodes, per_node), "size": size, "stride": stride,
+         "length": float(10 ** rng.uniform(2, 9))}
+        for size, stride, nodes, per_node in ((5, 1, 5, 5), (8, 1, 4, 4), (4, 2, 2, 8), (3, 2, 6, 5))
+    ]  # fmt: skip
+    answers = student.run_cases(drivers.all_reduce_costs, cases, str)
+    for case, got in zip(cases, answers, strict=True):
+        cluster, size, length = case["cluster"], case["size"], case["length"]
+        shape = (cluster["nodes"], cluster["per_node"])
+        wanted = [
+            ring_played(size, length, cluster["across"]),
+            tree_played(size, length, cluster["across"]),
+            two_levels_played(*shape, length, cluster),
+            best_played(size, case["stride"], length, cluster),
+        ]
+        found = [got[name] for name in ("ring", "tree", "hierarchical", "best")]
+        assert_close(np.array(found), np.array(wanted), rtol=1e-9, atol=0, name=f"costs: {case}")
+    cluster, work = random_cluster(rng, 2, 6), random_work(rng, 24)
+    plans = plans_tried(cluster, work)
+    steps = [{"cluster": cluster, "work": work, "plan": plans[int(place)]}
+             for place in rng.permutation(len(plans))[:8]]  # fmt: skip
+    answers = student.run_cases(drivers.plan_costs, steps, str)
+    for case, got in zip(steps, answers, strict=True):
+        assert_close(np.array(got), np.array(plan_played(**case)), rtol=1e-9, atol=0,
+                     name=f"[seconds, bytes]: {case}")  # fmt: skip
+
+
 @number("4.2")
+@stands_alone
 @weight(0.75)
 def test_best_plans_of_odd_clusters(student, rng):
     """Nodes of 3, 5, 6; batches that leave few plans, or none; ties go to the smaller memory."""
+    _check_costs(student, rng)
     cases = []
     for nodes, per_node, batch in ((5, 3, 30), (2, 5, 20), (7, 6, 42), (4, 4, 3), (3, 3, 7)):
         cluster, work = random_cluster(rng, nodes, per_node), random_work(rng, batch)
@@ -83,6 +117,7 @@ def test_best_plans_of_odd_clusters(student, rng):
 
 
 @number("4.2")
+@stands_alone
 @weight(0.75)
 def test_thousands_of_gpus(student, rng):
     """4,096 GPUs and 64 billion parameters: fits, no slower than any plan of a list, nor than light."""

@@ -11,6 +11,7 @@ from traffic import (
     all_reduce_bytes,
     around,
     chunk_sizes,
+    in_words,
     messages,
     pieces,
     reduce_scatter_bytes,
@@ -89,7 +90,7 @@ def assert_within(got: Any, wanted: np.ndarray, bound: np.ndarray, name: str) ->
 def label(case: dict[str, Any], size: int) -> str:
     """A case in words."""
     shape = case.get("shape", "")
-    words = [case["operation"], f"{size} ranks", f"shape {shape}", case["dtype"]]
+    words = [case["operation"], in_words(size), f"shape {shape}", case["dtype"]]
     words += [word for word in ("average",) if case.get(word)]
     if case.get("layout", "plain") != "plain":
         words.append(case["layout"])

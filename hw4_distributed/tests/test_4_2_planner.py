@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import drivers_planner as drivers
-import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
-from planner_cases import (
-    best_by_search,
-    best_played,
-    check_trees,
-    plan_played,
-    plans_tried,
-    random_cluster,
-    random_work,
-    ring_played,
-    tree_case,
-    tree_played,
-    two_levels_played,
-)
+from planner_cases import check_trees, golden, tree_case
+from traffic import in_words
 
-from autograder.testing import Hint, assert_close, assert_equal
+from autograder.testing import assert_close, assert_equal, stands_alone
 
 WORLDS = (1, 2, 3, 4)
 
@@ -53,99 +41,83 @@ def test_across_nodes_only_a_chunk_travels(student, rng):
         check_trees(student, drivers.run_trees, cases, size)
 
 
-def _cost_cases(rng: np.random.Generator) -> list[dict]:
-    shapes = [(1, 1, 4, 8), (2, 1, 4, 8), (8, 1, 2, 8), (4, 2, 3, 8), (16, 1, 2, 8), (3, 2, 3, 4),
-              (4, 8, 4, 8), (6, 4, 4, 8), (3, 1, 3, 8), (3, 1, 5, 6), (12, 2, 4, 6)]  # fmt: skip
-    return [
-        {"cluster": random_cluster(rng, nodes, per_node), "size": size, "stride": stride,
-         "length": float(10 ** rng.uniform(2, 9))}
-        for size, stride, nodes, per_node in shapes for _ in range(3)
-    ]  # fmt: skip
+def _shape(case: dict) -> str:
+    nodes, per_node = case["cluster"]["nodes"], case["cluster"]["per_node"]
+    return f"{nodes} node{'s' * (nodes > 1)} of {per_node}"
 
 
 def _cost_label(case: dict) -> str:
-    shape = f"{case['cluster']['nodes']} nodes of {case['cluster']['per_node']}"
-    return f"{case['size']} ranks {case['stride']} apart, {case['length']:.3g} bytes, {shape}"
+    where = f"{case['length']:.3g} bytes, {_shape(case)}"
+    return f"{in_words(case['size'])} {case['stride']} apart, {where}"
 
 
 @number("4.2")
+@stands_alone
 @weight(1)
 def test_costs_are_those_of_the_messages_played_through(student, rng):
-    """Ring, tree, two levels and the cheapest, against clocks that go message by message."""
-    cases = _cost_cases(rng)
+    """Ring, tree, two levels and the cheapest: what clocks that go message by message come to."""
+    cases = golden("costs", rng)
     answers = student.run_cases(drivers.all_reduce_costs, cases, _cost_label)
     for case, got in zip(cases, answers, strict=True):
-        cluster, size, length = case["cluster"], case["size"], case["length"]
-        wanted = {
-            "ring": ring_played(size, length, cluster["across"]),
-            "tree": tree_played(size, length, cluster["across"]),
-            "hierarchical": two_levels_played(
-                cluster["nodes"], cluster["per_node"], length, cluster
-            ),
-            "best": best_played(size, case["stride"], length, cluster),
-        }
-        for name, seconds in wanted.items():
+        for name, seconds in case["wanted"].items():
             assert_close(got[name], seconds, rtol=1e-9, atol=0, name=f"{name}: {_cost_label(case)}",
                          hint="a group is inside only if none of its kind lies across two nodes"
                          if name == "best" else "")  # fmt: skip
 
 
 def _plan_label(case: dict) -> str:
-    shape = f"{case['cluster']['nodes']} nodes of {case['cluster']['per_node']}"
-    return f"plan {case.get('plan', '')} for {case['work']} on {shape}"
+    plan = f"plan {case['plan']} for " if "plan" in case else ""
+    return f"{plan}{case['work']} on {_shape(case)}"
+
+
+STEP = (
+    "(microbatches + pipeline − 1) slots. Pipeline neighbours stand tensor · data apart: as soon as one "
+    "pair of them lies on two nodes, so unless the whole plan fits into one, a slot's two messages "
+    "cross. The gradients are all-reduced once, in groups whose ranks stand `tensor` apart"
+)
 
 
 @number("4.2")
+@stands_alone
 @weight(0.75)
 def test_a_step_costs_its_slots_and_its_gradients(student, rng):
-    """step_seconds and memory_bytes of random plans, stage by stage and slot by slot."""
-    cases = []
-    for nodes, per_node, batch in ((1, 4, 12), (2, 4, 32), (3, 8, 48), (4, 6, 24)):
-        cluster, work = random_cluster(rng, nodes, per_node), random_work(rng, batch)
-        plans = plans_tried(cluster, work)
-        for place in rng.permutation(len(plans))[:12]:
-            cases.append({"cluster": cluster, "work": work, "plan": plans[place]})
-    for case, got in zip(
-        cases, student.run_cases(drivers.plan_costs, cases, _plan_label), strict=True
-    ):
-        seconds, size = plan_played(**case)
-        assert_close(got[1], size, rtol=1e-9, name=f"memory_bytes, {_plan_label(case)}")
-        assert_close(got[0], seconds, rtol=1e-9, atol=0, name=f"step_seconds, {_plan_label(case)}")
+    """step_seconds and memory_bytes of sixty plans, stage by stage and slot by slot."""
+    cases = golden("steps", rng)
+    answers = student.run_cases(drivers.plan_costs, cases, _plan_label)
+    for case, (seconds, size) in zip(cases, answers, strict=True):
+        wanted, text = case["wanted"], _plan_label(case)
+        assert_close(size, wanted["bytes"], rtol=1e-9, name=f"memory_bytes, {text}")
+        assert_close(seconds, wanted["seconds"], rtol=1e-9, atol=0, name=f"step_seconds, {text}",
+                     hint=STEP)  # fmt: skip
 
 
-def check_best(student, cases: list[dict]) -> None:
-    """Each best plan can run, fits, and costs what the search's best costs."""
-    for case, plan in zip(
-        cases, student.run_cases(drivers.best_plans, cases, _plan_label), strict=True
-    ):
-        wanted = best_by_search(case["cluster"], case["work"])
-        if wanted is None:
-            assert plan is None, f"{_plan_label(case)}: nothing fits, yet {plan} came back"
-            continue
-        assert plan is not None, f"{_plan_label(case)}: None, though plans fit into memory"
-        assert plan in plans_tried(case["cluster"], case["work"]), f"{plan} can't run: {case}"
-        seconds, size = plan_played(case["cluster"], case["work"], plan)
-        assert size <= case["cluster"]["memory"], (
-            f"{_plan_label(case)}: {plan} needs {size:.4g} bytes on a GPU that has "
-            f"{case['cluster']['memory']:.4g}"
-        )
-        assert_close(np.array([seconds, size]), np.array(wanted), rtol=1e-8, atol=0,
-                     name=f"[seconds, bytes] of {plan} against the best: {_plan_label(case)}",
-                     hint=Hint(values="the fewest seconds of those that fit, then the least memory"))  # fmt: skip
+def _check_best(case: dict, plan: list[int] | None) -> None:
+    """The plan is one of those that are best."""
+    best, text = case["wanted"]["plans"], _plan_label(case)
+    memory = f"{case['cluster']['memory']:.4g} bytes a GPU"
+    if not best:
+        assert plan is None, f"{text}, {memory}: nothing fits, yet {plan} came back"
+        return
+    assert plan is not None, f"{text}, {memory}: None, though plans fit into memory"
+    assert plan in best, (
+        f"{text}, {memory}: best_plan gave {plan} (data, tensor, pipeline, microbatches), the best "
+        f"is {best[0]} with {case['wanted']['seconds']:.6g} s and {case['wanted']['bytes']:.6g} bytes\n"
+        "hint: the fewest seconds of the plans that fit; of those as fast, the least memory"
+    )
 
 
 @number("4.2")
+@stands_alone
 @weight(1.25)
 def test_the_planner_finds_what_a_full_search_finds(student, rng):
     """Every plan is listed once; the best one is the cheapest that fits, with memory ample or tight."""
-    cases = []
-    for nodes, per_node, batch in ((1, 1, 4), (1, 8, 16), (2, 4, 24), (3, 6, 36), (4, 8, 64)):
-        cluster, work = random_cluster(rng, nodes, per_node), random_work(rng, batch)
-        sizes = sorted(plan_played(cluster, work, plan)[1] for plan in plans_tried(cluster, work))
-        for memory in (1.0, *(sizes[int(len(sizes) * part)] * 1.001 for part in (0, 0.1, 0.4, 0.99))):
-            cases.append({"cluster": {**cluster, "memory": memory}, "work": work})
-    listed = student.run_cases(drivers.all_plans, cases[::5], _plan_label)
-    for case, plans in zip(cases[::5], listed, strict=True):
-        assert_equal(sorted(plans), sorted(plans_tried(case["cluster"], case["work"])),
+    cases = golden("lists", rng)
+    listed = student.run_cases(drivers.all_plans, cases, _plan_label)
+    for case, plans in zip(cases, listed, strict=True):
+        assert_equal(sorted(plans), case["wanted"]["plans"],
                      name=f"plans, sorted: {_plan_label(case)}")  # fmt: skip
-    check_best(student, cases)
+    cases = golden("best", rng)
+    for case, plan in zip(
+        cases, student.run_cases(drivers.best_plans, cases, _plan_label), strict=True
+    ):
+        _check_best(case, plan)

@@ -16,6 +16,11 @@ def chunk_sizes(count: int, parts: int) -> list[int]:
     return [count // parts + (part < count % parts) for part in range(parts)]
 
 
+def in_words(size: int) -> str:
+    """`1 rank`, `3 ranks`."""
+    return f"{size} rank{'s' * (size != 1)}"
+
+
 @contextlib.contextmanager
 def if_ranks_disagree(hint: str) -> Iterator[None]:
     """A deadlock, or a message that does not fit its receive, is told with a hint."""
