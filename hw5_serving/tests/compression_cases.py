@@ -91,7 +91,7 @@ def greedy(
     done = np.zeros_like(now)
     for step, j in enumerate(order):
         which = j // group
-        if not by_importance and j % group == 0:
+        if j % group == 0 and not by_importance:
             fresh, fresh_zeros = grid(now[:, j : j + group], bits, group, symmetric)
             scales[:, which], zeros[:, which] = fresh[:, 0], fresh_zeros[:, 0]
         column = (scales[:, which, None], zeros[:, which, None])

@@ -44,11 +44,11 @@ class RealModel:
     """A Llama in a GGUF file with tied embeddings."""
 
     def __init__(self, path: Path) -> None:
-        reader = gguf.GGUFReader(str(path))
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        file = gguf.GGUFReader(path)
+        self._tensors = {tensor.name: tensor for tensor in file.tensors}
 
         def field(name: str) -> Any:
-            return reader.fields[f"llama.{name}"].contents()
+            return file.fields[f"llama.{name}"].contents()
 
         self.sizes = Sizes(
             layers=int(field("block_count")), heads=int(field("attention.head_count")),

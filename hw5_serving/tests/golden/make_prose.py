@@ -24,7 +24,7 @@ def tokenizer_of(path: Path) -> Tokenizer:
     tokens, merges, model, pre = (
         fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "merges", "model", "pre")
     )
-    if (model, pre) != ("gpt2", "smollm"):
+    if f"{model}, {pre}" != "gpt2, smollm":
         raise SystemExit(f"{path.name}: tokenizer {model}, {pre}; this script reads gpt2, smollm")
     vocabulary = {token: number for number, token in enumerate(tokens)}
     made = Tokenizer(models.BPE(vocabulary, [tuple(merge.split(" ")) for merge in merges]))
