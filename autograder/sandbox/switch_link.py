@@ -15,8 +15,8 @@ from collections.abc import Iterator
 FRAME = struct.Struct("<BiqQQ")  # kind, peer, tag, request, length
 SEND, SYNCHRONOUS_SEND, RECEIVE, WAIT, BARRIER, NOTE = 1, 2, 3, 4, 5, 6
 DONE, FAILED = 64, 65
-MAX_MESSAGE = 256 << 20
-MAX_HELD = 1 << 30  # bytes of messages in the switch, of all ranks, from the first byte to the last
+MAX_MESSAGE = 128 << 20
+MAX_HELD = 512 << 20  # bytes of messages in the switch, of all ranks, from the first byte to the last
 MAX_FRAMES = 200_000  # of one rank
 MAX_ANSWERS = 1_000  # that a rank has asked for and does not read
 MAX_NOTE = 1_000

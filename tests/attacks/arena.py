@@ -11,7 +11,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,10 +90,10 @@ class Fight:
 
 
 @functools.cache
-def attacks() -> dict[str, Attack]:
-    """Every attack by name."""
+def attacks(folder: str = "submissions") -> dict[str, Attack]:
+    """Every attack of a folder by name."""
     found = {}
-    for path in sorted((HERE / "submissions").glob("*.py")):
+    for path in sorted((HERE / folder).glob("*.py")):
         source = path.read_text(encoding="utf-8")
         tags = dict(re.findall(r"^# (\w+): (.*)$", source, re.MULTILINE))
         found[path.stem] = Attack(path.stem, source, tags)
@@ -103,13 +103,16 @@ def attacks() -> dict[str, Attack]:
 class Arena:
     """A course with one homework, a temporary folder that anyone may write, and gradings there."""
 
-    def __init__(self, base: Path) -> None:
-        self.base = base
+    def __init__(
+        self, base: Path, make: Callable[[Path], Assignment] = make_homework,
+        folder: str = "submissions",
+    ) -> None:  # fmt: skip
+        self.base, self.attacks = base, attacks(folder)
         self.temporary = base / "tmp"
         self.temporary.mkdir()
         self.temporary.chmod(0o1777)  # as /tmp is
         base.chmod(0o755)
-        self.assignment: Assignment = make_homework(base / "course")
+        self.assignment: Assignment = make(base / "course")
         self.leftover = f"leftover-{secrets.token_hex(6)}"
         self.pool = ThreadPoolExecutor(LANES)
         self.fights: dict[str, Future[Fight]] = {}
@@ -151,12 +154,12 @@ class Arena:
 
     def start(self, names: Iterable[str]) -> None:
         """Begin grading the attacks of these names, as many at a time as there are slots."""
-        waiting = [attacks()[name] for name in names if name not in self.fights]
+        waiting = [self.attacks[name] for name in names if name not in self.fights]
         self.fights |= self._submit(waiting)
 
     def start_bare(self, names: Iterable[str]) -> None:
         """The same without Landlock and without a system-call filter: only the uid differs."""
-        waiting = [attacks()[name] for name in names if name not in self.bare_fights]
+        waiting = [self.attacks[name] for name in names if name not in self.bare_fights]
         self.bare_fights |= self._submit(waiting, layers="")
 
     def _submit(self, waiting: list[Attack], **how: Any) -> dict[str, Future[Fight]]:
