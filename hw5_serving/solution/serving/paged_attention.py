@@ -80,8 +80,9 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, spans: list[AttentionSp
     own = torch.tensor([span.first for span in spans])[:, None] + torch.arange(count)
     ends = (own[:, -1] + 1).tolist()
     own = own.repeat_interleave(heads // kv_heads, 1)  # (batch, count · group)
-    tables = [torch.tensor(span.block_table) for span in spans]
-    table = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True)
+    tables = [list(span.block_table) for span in spans]
+    widest = max(map(len, tables))
+    table = torch.tensor([blocks + [0] * (widest - len(blocks)) for blocks in tables])
     top = torch.full(grouped.shape[:-1], -torch.inf, dtype=wide)
     total, mixed = torch.zeros_like(top), torch.zeros_like(grouped)
     for begin in range(0, ends[0], TILE):
