@@ -122,9 +122,10 @@ def test_whoever_leaves_before_it_begins_is_never_computed(servers):
     socks = [open_stream(small, f"waits {n}", 5) for n in range(4)]
     wait(lambda: small.state()["open"] == 4)
     before = small.metric("generated_tokens_total")
+    small.test("step")  # the engine is held in the first one's step: after it, it takes the others
+    wait(lambda: small.state()["sequences"] == 4)
     for sock in socks[2:]:
         sock.close()
-    small.test("step")  # the engine is held in the first one's step: it learns of the others now
     wait(lambda: small.state()["commands"] == 2)
     small.test("go")
     texts = [read_to_end(sock) for sock in socks[:2]]
