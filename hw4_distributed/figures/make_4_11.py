@@ -19,24 +19,29 @@ if SOLUTION.is_dir():
     distributed_training.__path__.insert(0, str(SOLUTION))
 
 import numpy as np  # noqa: E402
-from checkpoint_cases import random_state, save_of  # noqa: E402
-from drivers_checkpoint import load_after_crashes, save_in_one  # noqa: E402
+from checkpoint_cases import operations_of, random_state, save_of  # noqa: E402
+from drivers_checkpoint import LoggedDisk, load_after_crashes, save_parts  # noqa: E402
 
 from autograder.testing import drawing  # noqa: E402
-from autograder.testing.disk import Disk, arrays  # noqa: E402
+from autograder.testing.disk import Disk, arrays, run_log  # noqa: E402
 from autograder.testing.drawing import BLUE, GREEN, charts, save  # noqa: E402
 
 
 def outcomes() -> list[tuple[str, int, int]]:
     """(operation, crashes that leave step 1 as the newest, crashes that leave step 2) in order."""
     rng = np.random.default_rng(0)
-    saves = [save_of(random_state(rng), step, 2, keep=1) for step in (1, 2)]
-    first, second = save_in_one({}, saves)
-    disk = Disk()
-    for operation in first:
-        disk.apply(operation)
+    files: dict[str, bytes] = {}
+    for step in (1, 2):
+        notes: list[tuple[int, str]] = []
+        disk = Disk.holding(files)
+        save_parts(
+            LoggedDisk(arrays(files), lambda text, notes=notes: notes.append((0, text))),
+            save_of(random_state(rng), step, 2, keep=1),
+        )
+        operations = operations_of(notes, files)
+        files = run_log(files, operations)
     found = []
-    for operation in second:
+    for operation in operations:  # of the second save, on what the first one left
         disk.apply(operation)
         left = {tuple(sorted(files.items())): files for files in disk.crashes(rng)}.values()
         steps = [r["newest"]["step"] for r in load_after_crashes([arrays(f) for f in left])]

@@ -1,35 +1,46 @@
-"""Drivers of task 4.11: saves and loads through a disk in memory that writes down what it is told.
+"""Drivers of task 4.11: saves and loads through a disk in memory, whose every operation is told to the
+switch as it happens, content included.
 
-What a crash leaves is worked out on the trusted side, from that record; here nothing crashes.
+What is on the disk, and what a crash leaves of it, is worked out on the trusted side from what the
+switch was told; nothing that a worker says afterwards counts. Here nothing crashes.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+NOTE = 900  # characters of an operation in one note; the switch takes notes of 1000 bytes
+
 
 class LoggedDisk:
-    """`Storage` in memory. log: every operation that changes something, in order.
+    """`Storage` in memory. note: is given every operation that changes something, when it does.
 
     Each rank has a disk of its own, which shows what was there at the start and what this rank did.
     """
 
-    def __init__(self, files: dict[str, np.ndarray], ranks: Any = None) -> None:
+    def __init__(
+        self, files: dict[str, np.ndarray], note: Callable[[str], None] | None = None
+    ) -> None:
         self.files = {name: data.tobytes() for name, data in files.items()}
-        self.log: list[dict[str, Any]] = []
-        self.reads: list[str] = []
-        self.ranks = ranks
+        self.note = note
 
-    def _record(self, kind: str, name: str, **more: Any) -> None:
-        if self.ranks is not None:
-            self.ranks.note(f"disk {len(self.log)}")  # the switch puts the ranks' records in order
-        self.log.append({"kind": kind, "name": name, **more})
+    def _record(self, kind: str, name: str, **more: str) -> None:
+        if self.note is None:
+            return
+        text = json.dumps({"kind": kind, "name": name, **more})
+        while len(text) > NOTE:
+            self.note(f"disk, {text[:NOTE]}")
+            text = text[NOTE:]
+        self.note(f"disk. {text}")
 
     def write(self, name: str, data: bytes) -> None:
         self.files[name] = bytes(data)
-        self._record("write", name, data=_array(data))
+        self._record("write", name, data=base64.b64encode(bytes(data)).decode())
 
     def sync(self, name: str) -> None:
         self.read(name)
@@ -45,9 +56,10 @@ class LoggedDisk:
 
     def read(self, name: str) -> bytes:
         if name not in self.files:
-            others = ": a rank's disk in the tests shows what was there and its own writes, no others'"
-            raise FileNotFoundError(name + (others if self.ranks is not None else ""))
-        self.reads.append(name)
+            others = (
+                ": a rank's disk in the tests shows what was there and its own writes, no others'"
+            )
+            raise FileNotFoundError(name + (others if self.note is not None else ""))
         return self.files[name]
 
     def names(self) -> list[str]:
@@ -57,10 +69,6 @@ class LoggedDisk:
         self.read(name)
         del self.files[name]
         self._record("remove", name)
-
-
-def _array(data: bytes) -> np.ndarray:
-    return np.frombuffer(bytes(data), np.uint8).copy()
 
 
 def _shards(given: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -81,49 +89,56 @@ def _packed(shards: dict[str, Any]) -> dict[str, Any]:
             for name, s in shards.items()}  # fmt: skip
 
 
-def save_in_one(files: dict[str, np.ndarray], saves: list[dict[str, Any]]) -> list[Any]:
-    """Saves one after another on one disk: the parts by rank, then the commit; the records.
+def save_parts(disk: LoggedDisk, save: dict[str, Any]) -> None:
+    """A whole save by one process: the parts by rank, then the commit.
 
     save: "step", "parts" (the shards of each rank), "extra", "keep".
     """
     from distributed_training.checkpoint import commit, write_part
 
-    disk, logs = LoggedDisk(files), []
-    for save in saves:
-        disk.log = []
-        size = len(save["parts"])
-        entries = [
-            write_part(disk, save["step"], rank, size, _shards(part))
-            for rank, part in enumerate(save["parts"])
-        ]
-        commit(disk, save["step"], entries, save["extra"], save["keep"])
-        logs.append(disk.log)
-    return logs
+    size = len(save["parts"])
+    entries = [
+        write_part(disk, save["step"], rank, size, _shards(part))
+        for rank, part in enumerate(save["parts"])
+    ]
+    commit(disk, save["step"], entries, save["extra"], save["keep"])
+
+
+def save_alone(files: dict[str, np.ndarray], save: dict[str, Any]) -> None:
+    """`save_parts` on one disk, in a group of one rank."""
+    from distributed_training.communicator import connect
+
+    save_parts(LoggedDisk(files, connect().note), save)
 
 
 def save_on_ranks(
     files: dict[str, np.ndarray], step: int, part: dict[str, Any], extra: dict[str, Any], keep: int
-) -> dict[str, Any]:
-    """save_sharded of this rank. A rank's disk shows what was there and what the rank itself did."""
+) -> str:
+    """save_sharded of this rank; the name of the error, or "". A rank's disk shows what was there and
+    what the rank itself did."""
     from distributed_training.checkpoint import save_sharded
     from distributed_training.communicator import connect
 
     ranks = connect()
-    disk = LoggedDisk(files, ranks)
     try:
-        save_sharded(disk, ranks, step, _shards(part), extra, keep)
+        save_sharded(LoggedDisk(files, ranks.note), ranks, step, _shards(part), extra, keep)
     except ValueError as error:
-        return {"log": disk.log, "error": type(error).__name__}
+        return type(error).__name__
     ranks.note("returned")
-    return {"log": disk.log, "error": ""}
+    return ""
 
 
-def _load(action: Any) -> dict[str, Any]:
+def _load(action: Any, damage: bool = False) -> dict[str, Any]:
+    """What is loaded, or the error: of any kind where there is damage that may lead to one."""
     from distributed_training.shards import CheckpointError
 
     try:
         return action()
     except (CheckpointError, FileNotFoundError) as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if not damage:
+            raise
         return {"error": type(error).__name__, "message": str(error)}
 
 
@@ -136,7 +151,7 @@ def load_each(disks: list[dict[str, np.ndarray]], cases: list[dict[str, Any]]) -
         shards, extra = load_shards(disk, case["step"], case["rank"], case["size"])
         return {"shards": _packed(shards), "extra": extra}
 
-    return [_load(lambda case=case: one(case)) for case in cases]
+    return [_load(lambda case=case: one(case), damage=True) for case in cases]
 
 
 def load_after_crashes(disks: list[dict[str, np.ndarray]]) -> list[Any]:
@@ -210,8 +225,8 @@ def train(
     """Go on from the newest checkpoint (or from `start`) to step `stop`, saving there.
 
     Adam in float32 on weights and moments that are divided among the ranks; the gradient is of the
-    whole, with noise from a generator whose state is saved too. Returns this rank's record, the
-    whole weights, and whether it began anew.
+    whole, with noise from a generator whose state is saved too. Returns the whole weights, and whether
+    it began anew.
     """
     import torch
 
@@ -221,7 +236,7 @@ def train(
     from distributed_training.shards import Shard
 
     ranks = connect()
-    disk = LoggedDisk(files, ranks)
+    disk = LoggedDisk(files, ranks.note)
     loaded = load_newest(disk, ranks)
     count = len(start["weights"])
     first, last = chunk_bounds(count, ranks.size)[ranks.rank]
@@ -251,4 +266,4 @@ def train(
     shards["generator"] = Shard((len(state),), low, state[low:high].clone())
     save_sharded(disk, ranks, step, shards, {"stop": stop, "of": steps})
     weights = _gather(ranks, mine["weights"], count)
-    return {"log": disk.log, "weights": weights.numpy(), "anew": loaded is None}
+    return {"weights": weights.numpy(), "anew": loaded is None}
