@@ -127,6 +127,24 @@ def build_module(kind: str, seed: int, dtype: str = "float64") -> Any:
     return module
 
 
+def large_stack(width: int, blocks: int, seed: int) -> Any:
+    """A module of `blocks` float32 matrices of width × width, one after the other, with tanh."""
+    import torch
+    from torch import nn
+
+    class Layer(nn.Module):
+        def __init__(self, generator: torch.Generator) -> None:
+            super().__init__()
+            drawn = torch.randn(width, width, generator=generator)
+            self.weight = nn.Parameter(drawn.mul_(width**-0.5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(x @ self.weight)
+
+    generator = torch.Generator().manual_seed(seed)
+    return nn.Sequential(*(Layer(generator) for _ in range(blocks)))
+
+
 def loss_of(output: Any, targets: Any) -> Any:
     """The mean over rows of the squared distance; targets: (rows, more columns than needed)."""
     error = output.double() - targets[:, : output.shape[1]].double()

@@ -60,17 +60,34 @@ def _held_states(optimizer: Any) -> list[int]:
     return [sum(unit.shard.numel() for unit in optimizer.units), moments]
 
 
+def _add(optimizer: Any, number: float) -> None:
+    import torch
+
+    with torch.no_grad():
+        for unit in optimizer.units:
+            unit.shard += number
+
+
 def train(
     kind: str, seed: int, stage: int, batches: list[dict[str, Any]], dtype: str = "float64",
     unit_bytes: int = 300, max_norm: float = 0.0, options: dict[str, Any] | None = None,
+    added: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """A step for each batch that is not "accumulate"; a barrier after each batch, and before the
-    parameters are looked at. Gives the parameters, the norms before clipping, and sizes."""
+    parameters are looked at. Gives the parameters, the norms before clipping, and sizes.
+
+    added: to every element of this rank's shards, in the second batch: before its forward in stage
+    3, before its `step` in the others.
+    """
     ranks, module, model, optimizer = _make(kind, seed, stage, dtype, unit_bytes, options or {})
     norms = []
     ranks.barrier()
     for place, batch in enumerate(batches):
+        if stage == 3 and place == 1:
+            _add(optimizer, added)
         _backward(model, module, batch)
+        if stage < 3 and place == 1:
+            _add(optimizer, added)
         if batch.get("accumulate"):
             if stage < 3 or place % 4:  # in stage 3 the next forward finishes as well
                 optimizer.finish_backward()
@@ -145,7 +162,33 @@ def held_by_blocks(kind: str, seed: int, batches: list[dict[str, Any]]) -> dict[
     with torch.no_grad():
         model(torch.tensor(batches[0]["x"]))
     look("after no_grad")
-    return {"held": held}
+    return {"held": held, "parameters": _state(module, model)}
+
+
+def one_large_step(
+    width: int, blocks: int, seed: int, stage: int, x: Any, y: Any, options: dict[str, Any]
+) -> list[Any]:
+    """A step of a float32 stack of square matrices, each a unit; the first row of each afterwards."""
+    import torch
+    from distributed_training.communicator import connect
+    from distributed_training.zero import ZeroModule, ZeroOptimizer
+    from drivers_models import large_stack
+
+    ranks, module = connect(), large_stack(width, blocks, seed)
+    model: Any = ZeroModule(module, module, ranks) if stage == 3 else module
+    given = model.units if stage == 3 else module.parameters()
+    optimizer = ZeroOptimizer(given, ranks, stage, unit_bytes=1, **options)
+    (model(torch.tensor(x)) - torch.tensor(y)).square().sum(1).mean().backward()
+    optimizer.step()
+    rows = []
+    for block in module:
+        units = [u for u in optimizer.units if stage == 3 and u.parameters[0] is block.weight]
+        for unit in units:  # one at a time
+            unit.gather()
+        rows.append(block.weight[0].detach().clone().numpy())
+        for unit in units:
+            unit.free()
+    return rows
 
 
 def misused(seed: int, batch: dict[str, Any]) -> dict[str, str]:

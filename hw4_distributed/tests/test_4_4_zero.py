@@ -7,22 +7,26 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 from traffic import pieces, sent_bytes
 from zero_cases import (
+    OPTIONS,
     batches_with,
+    by_owner,
     check_parameters,
+    check_small_floats,
     clip_bytes,
+    large_step_alone,
     moved,
     random_uses,
     shard_elements,
     stage_three_units,
     step_bytes,
     train_alone,
+    train_small_floats,
     units_of,
 )
 
 from autograder.testing import Measure, assert_close, assert_equal, reported_by_worker
 
 WORLDS = (1, 2, 3, 4)
-OPTIONS = {"lr": 0.02, "weight_decay": 0.1}
 
 
 def _train(student, kind, seed, stage, batches, **more):
@@ -30,6 +34,20 @@ def _train(student, kind, seed, stage, batches, **more):
     options = more.pop("options", OPTIONS)
     return student.group(len(batches), drivers.train, each=each, kind=kind, seed=seed, stage=stage,
                          options=options, timeout=20, **more)  # fmt: skip
+
+
+def _check_shards_count(student, rng, kind, size, stage):
+    """A number that a rank adds to its shards is in everybody's parameters: they come from there."""
+    numbers = [round(float(n), 3) for n in rng.uniform(0.1, 0.3, size)]
+    seed, batches = int(rng.integers(1, 1000)), batches_with(rng, size, 3, "gate")
+    each = [{"batches": mine, "added": n} for mine, n in zip(batches, numbers, strict=True)]
+    group = student.group(size, drivers.train, each=each, kind=kind, seed=seed, stage=stage,
+                          unit_bytes=300, options=OPTIONS, timeout=20)  # fmt: skip
+    added = by_owner(kind, stage, 300, numbers)
+    wanted, _ = train_alone(kind, seed, batches, OPTIONS, added=added, before_forward=stage == 3)
+    when = "before the second forward" if stage == 3 else "before the second step"
+    check_parameters(group.results, wanted, f"stage {stage}, {size} ranks, of which each has added "
+                     f"its number of {numbers} to its own shards {when}")  # fmt: skip
 
 
 @number("4.4")
@@ -45,6 +63,13 @@ def test_stages_one_and_two_end_where_plain_adamw_ends(student, rng):
             group = _train(student, "wide", seed, stage, batches, unit_bytes=unit_bytes)
             text = f"stage {stage}, {size} ranks, units of {unit_bytes} bytes"
             check_parameters(group.results, wanted, text)
+    for size, stage in ((2, 2), (3, 1)):
+        _check_shards_count(student, rng, "wide", size, stage)
+    batches = [mine * 10 for mine in batches_with(rng, 2, 1, "")]
+    options = {"lr": 1e-3, "weight_decay": 0.0}
+    wanted = train_small_floats("wide", 7, batches, "bfloat16", options)
+    group = _train(student, "wide", 7, 1, batches, dtype="bfloat16", options=options)
+    check_small_floats(group, "wide", wanted, 1, 2, 10)
 
 
 @number("4.4")
@@ -57,6 +82,7 @@ def test_stage_three_ends_where_plain_adamw_ends(student, rng):
         assert moved("stack", seed, wanted) > 0.05, "the oracle did not train"
         group = _train(student, "stack", seed, 3, batches)
         check_parameters(group.results, wanted, f"stage 3, {size} ranks")
+    _check_shards_count(student, rng, "stack", 3, 3)
 
 
 @number("4.4")
@@ -71,6 +97,8 @@ def test_bytes_of_a_step_are_those_of_its_stage(student, rng):
             start, *steps = pieces(group, size, 3)[:3]
             assert not any(start), f"stage {stage}: something was sent before the first step"
             wanted = step_bytes("stack", stage, size, 500)
+            alone, _ = train_alone("stack", seed, batches, OPTIONS)
+            check_parameters(group.results, alone, f"stage {stage}, {size} ranks")
             for step in steps:
                 assert_equal(
                     sent_bytes(step), wanted, name=f"stage {stage}, bytes from (row) to (column)",
@@ -139,6 +167,8 @@ def test_a_rank_holds_its_share(student, rng):
     batches = batches_with(rng, size, 2, "gate")
     for stage, kind in ((1, "wide"), (2, "wide"), (3, "stack")):
         group = _train(student, kind, seed, stage, batches)
+        alone, _ = train_alone(kind, seed, batches, OPTIONS)
+        check_parameters(group.results, alone, f"stage {stage}, {size} ranks")
         for rank, result in enumerate(group.results):
             mine = shard_elements(kind, stage, 300, size, rank)
             assert_equal(result["sizes"], [mine, 2 * mine],
@@ -147,6 +177,8 @@ def test_a_rank_holds_its_share(student, rng):
     each = [{"batches": mine} for mine in batches]
     group = student.group(size, drivers.held_in_backward, each=each, kind="chain", seed=seed,
                           stage=2, unit_bytes=8 * 72)  # fmt: skip
+    alone, _ = train_alone("chain", seed, batches, {"lr": 1e-3})
+    check_parameters(group.results, alone, f"stage 2, {size} ranks")
     layer = 8 * 72
     assert units_of("chain", 2, layer) == [72] * 4, "the test wants a unit for each layer"
     for rank, result in enumerate(group.results):
@@ -155,6 +187,8 @@ def test_a_rank_holds_its_share(student, rng):
             f"{layer}: reduce a unit, and free its gradients, from the hook of its last one"
         )
     group = student.group(size, drivers.held_by_blocks, each=each, kind="stack", seed=seed)
+    alone, _ = train_alone("stack", seed, batches, {"lr": 1e-3})
+    check_parameters(group.results, alone, f"stage 3, {size} ranks")
     blocks, outer = stage_three_units("stack")
     for rank, result in enumerate(group.results):
         for where, held in result["held"]:
@@ -166,3 +200,38 @@ def test_a_rank_holds_its_share(student, rng):
                 "outer unit's and this block's in forward and backward, none otherwise"
             )
         assert any(held > 0 for _, held in result["held"]), "no parameters were ever there"
+    _check_memory(student, rng)
+
+
+WIDTH, BLOCKS, RANKS = 1024, 10, 4
+# The most that a rank may hold, in weights: plain data parallelism holds 4 (weights, gradients, two
+# moments). Of 4 ranks, stage 2 needs 1 + 4/4 and what a unit and AdamW need meanwhile, measured 2.5;
+# stage 3 needs 4/4 and the same, measured 1.9.
+MOST_HELD = {2: 3.3, 3: 2.8}
+
+
+def _check_memory(student, rng):
+    """What the kernel says that a rank has held at most in a step of 42 MB of weights."""
+    options, seed = {"lr": 1e-3, "eps": 0.1}, int(rng.integers(1, 1000))
+    for stage, most in MOST_HELD.items():
+        peaks = {}
+        for width in (8, WIDTH):  # the first for what torch itself takes
+            each = [
+                {name: rng.standard_normal((2, width)).astype(np.float32) for name in "xy"}
+                for _ in range(RANKS)
+            ]
+            group = student.group(RANKS, drivers.one_large_step, each=each, width=width,
+                                  blocks=BLOCKS, seed=seed, stage=stage, options=options)  # fmt: skip
+            wanted = large_step_alone(width, BLOCKS, seed, each, options)
+            for rows in group.results:
+                assert_close(np.array(rows), np.array(wanted), rtol=0, atol=1e-5,
+                             name=f"stage {stage}, matrices of {width} columns: their first rows")  # fmt: skip
+            starts = group.start_bytes
+            peaks[width] = [p - s for p, s in zip(group.peak_bytes, starts, strict=True)]
+        weights = 4 * BLOCKS * WIDTH**2
+        held = (max(peaks[WIDTH]) - max(peaks[8])) / weights
+        assert held <= most, (
+            f"stage {stage}, {RANKS} ranks: a rank held {held:.1f} times the {weights / 1e6:.0f} MB of "
+            f"the weights in a step, expected at most {most}; data parallelism holds 4 times: weights, "
+            "gradients, two moments. Keep no whole copy beside the unit at work"
+        )
