@@ -10,6 +10,7 @@ from traffic import (
     all_gather_bytes,
     all_reduce_bytes,
     around,
+    chains,
     chunk_sizes,
     in_words,
     messages,
@@ -207,6 +208,20 @@ def check_traffic(group: Any, cases: list[dict[str, Any]], size: int) -> None:
         assert_equal(sent_bytes(sends[place]), sent, name=f"{text}bytes from (row) to (column)",
                      hint=f"{hint}; in the tensor's own type")  # fmt: skip
     assert not any(sends[len(cases)]), "something was sent after the last collective"
+
+
+def check_steps(group: Any, cases: list[dict[str, Any]], size: int) -> None:
+    """A ring moves on every rank at once: no message of a step waits for another of the same step."""
+    steps = {"ring_reduce_scatter": size - 1, "ring_all_gather": size - 1,
+             "ring_all_reduce": 2 * (size - 1)}  # fmt: skip
+    for case, found in zip(cases, chains(group, size, len(cases)), strict=False):
+        wanted = steps.get(case["operation"])
+        assert wanted is None or found <= wanted, (
+            f"{label(case, size)}: {found} messages had to come one after the other, expected "
+            f"{wanted}: one for each step\nhint: in a step all ranks send at the same time; who "
+            "receives before it sends, or sends with `send`, makes the next one wait. Start the "
+            "send (`isend`), receive, then wait for the send"
+        )
 
 
 def check_collectives(

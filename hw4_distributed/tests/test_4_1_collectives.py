@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import drivers_collectives as drivers
 import numpy as np
-from collectives_cases import check_collectives, each_rank, exchange_case, make_case
+from collectives_cases import (
+    check_collectives,
+    check_steps,
+    each_rank,
+    exchange_case,
+    make_case,
+)
 from gradescope_utils.autograder_utils.decorators import number, weight
 from traffic import pieces, sent_bytes
 
@@ -26,7 +32,7 @@ def _check(student: Student, rng: np.random.Generator, operation: str) -> None:
 
 
 @number("4.1")
-@weight(1.25)
+@weight(1)
 def test_reduce_scatter_leaves_each_rank_the_sum_of_its_chunk(student, rng):
     """Sums within the derived bound; each rank sends all chunks but its own, in size − 1 steps."""
     _check(student, rng, "ring_reduce_scatter")
@@ -47,7 +53,7 @@ def test_all_gather_puts_every_chunk_in_its_place(student, rng):
 
 
 @number("4.1")
-@weight(1.5)
+@weight(1.25)
 def test_all_reduce_sends_two_nths_less_two_of_the_bytes(student, rng):
     """Sum and mean, the same bits on every rank; 2·(size − 1) messages and the exact bytes."""
     for size in WORLDS:
@@ -58,6 +64,17 @@ def test_all_reduce_sends_two_nths_less_two_of_the_bytes(student, rng):
             last = sent_bytes(pieces(group, size, len(cases))[-2])  # the 24 float32: 96 bytes
             value = float(last.sum(axis=1).max()) / 96
             student.measure(Measure(name="bytes sent by each of 4 ranks / bytes", value=value))
+
+
+@number("4.1")
+@weight(0.75)
+def test_a_ring_takes_its_steps_and_no_more(student, rng):
+    """All ranks send in each step: size − 1 messages one after the other, 2·(size − 1) for both."""
+    for size in WORLDS[1:]:
+        cases = [make_case(rng, size, operation, (n,))
+                 for operation in ("ring_reduce_scatter", "ring_all_gather", "ring_all_reduce")
+                 for n in (1, 5 * size + 2)]  # fmt: skip
+        check_steps(check_collectives(student, drivers.run_collectives, cases, size), cases, size)
 
 
 @number("4.1")
@@ -99,7 +116,7 @@ def test_broadcast_goes_once_around(student, rng):
 
 
 @number("4.1")
-@weight(0.75)
+@weight(0.5)
 def test_all_to_all_hands_each_rank_its_rows(student, rng):
     """Uneven and empty parts, rows with a trailing shape; one message each way for each pair."""
     for size in WORLDS:

@@ -49,6 +49,24 @@ def pieces(group: Group, size: int, count: int) -> list[list[list[Event]]]:
     return found
 
 
+def chains(group: Group, size: int, count: int) -> list[int]:
+    """By piece: the most messages that came one after the other, each waiting for the one before.
+
+    By the switch's clocks: a message carries one more than the latest that its sender had received,
+    and a barrier hands on the latest clock of all. How fast anyone was has no part in it.
+    """
+    begun, latest = [0] * (count + 1), [0] * (count + 1)
+    passed = [0] * size
+    for event in group.events:
+        place = passed[event.rank]
+        if event.kind == "barrier":
+            begun[place + 1] = max(begun[place + 1], event.depth)
+            passed[event.rank] += 1
+        elif event.kind == "send":
+            latest[place] = max(latest[place], event.depth)
+    return [max(0, last - first) for first, last in zip(begun, latest, strict=True)]
+
+
 def sent_bytes(sends: list[list[Event]]) -> np.ndarray:
     """(ranks, ranks) bytes of one piece."""
     sent = np.zeros((len(sends), len(sends)), np.int64)
