@@ -66,6 +66,8 @@ def main() -> None:
         panel.plot(shares, found, marker="s", markersize=3, label="64 lists, 1 … 16 read")
         panel.axvline(5, color="gray", linewidth=0.8, linestyle=":")
         panel.set(xscale="log", xlabel="distances computed, %", title=name)
+        panel.set_xticks([3, 5, 10, 30], labels=["3", "5", "10", "30"], minor=False)
+        panel.minorticks_off()
     panels[0].set_ylabel("recall@10")
     panels[0].legend(loc="lower right", fontsize=7)
     save(figure, "5_10_recall", sheet=False)
