@@ -89,6 +89,11 @@ class Engine:
         self.proposer = proposer
         model = self.weights.model(self.weights.active)
         self.sizes = model.sizes
+        vocabulary = getattr(proposer, "vocab_size", model.sizes.vocab_size)
+        if vocabulary != model.sizes.vocab_size:
+            raise ValueError(
+                f"the draft has {vocabulary} tokens, the model {model.sizes.vocab_size}"
+            )
         self.blocks = BlockManager(config.num_blocks, config.block_size, config.prefix_caching)
         self.scheduler = Scheduler(config, self.blocks)
         pool = KVPool(model.sizes, config, model.norm.weight.dtype)

@@ -189,6 +189,7 @@ class DraftProposer:
 
     def __init__(self, model: Llama) -> None:
         self.model = model.eval()
+        self.vocab_size = model.sizes.vocab_size  # the engine refuses another one than its own
         self.texts: dict[int, DraftText] = {}
         self.generators: dict[int, torch.Generator] = {}
 
