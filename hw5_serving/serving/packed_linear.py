@@ -49,7 +49,8 @@ def kernel(what: str, packed: bool, width: int, parallel: bool) -> Kernel:
         ("times", True): _times_packed, ("times", False): _times_bytes,
         ("floats", True): _floats_packed, ("floats", False): _floats_bytes,
     }  # fmt: skip
-    compiled = numba.njit(parallel=parallel, fastmath=True, nogil=True, cache=True)
+    # numba's cache does not tell parallel code from serial: only one of the two may be kept there.
+    compiled = numba.njit(parallel=parallel, fastmath=True, nogil=True, cache=not parallel)
     return compiled(makers[what, packed](width))
 
 
@@ -59,9 +60,7 @@ def _times_packed(width: int) -> Kernel:
     def times(x, codes, scales, zeros, out):  # type: ignore[no-untyped-def]
         rows, groups = scales.shape
         even, odd = np.ascontiguousarray(x[0::2]), np.ascontiguousarray(x[1::2])
-        sums = np.empty(
-            groups, np.float32
-        )  # zeros and x[…].sum() would be parallel loops of their own
+        sums = np.empty(groups, np.float32)  # np.zeros would be a parallel loop of its own
         for g in range(groups):
             total = np.float32(0)
             for n in range(width):
@@ -96,9 +95,7 @@ def _times_packed(width: int) -> Kernel:
 def _times_bytes(width: int) -> Kernel:
     def times(x, codes, scales, zeros, out):  # type: ignore[no-untyped-def]
         rows, groups = scales.shape
-        sums = np.empty(
-            groups, np.float32
-        )  # zeros and x[…].sum() would be parallel loops of their own
+        sums = np.empty(groups, np.float32)  # np.zeros would be a parallel loop of its own
         for g in range(groups):
             total = np.float32(0)
             for n in range(width):
