@@ -148,10 +148,9 @@ class Checkpoints:
             return 0
         step, shards, extra = found
         lost = restore(self.run, step, shards, self.ranks)
-        own = sum(group.counters.total_bytes for group in self.run.counted)
-        total = torch.tensor([own])
-        ring_all_reduce(self.ranks, total)
-        self.run.sent_before = extra["bytes"] - int(total)
+        while_loading = torch.tensor([sum(g.counters.total_bytes for g in self.run.counted)])
+        ring_all_reduce(self.ranks, while_loading)
+        self.run.sent_before = extra["bytes"] - int(while_loading)
         if self.ranks.rank == 0:
             tqdm.write(f"goes on after step {step}")
             for line in lost:
