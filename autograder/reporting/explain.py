@@ -60,9 +60,13 @@ def frame_text(frame: Frame) -> str:
 
 
 def place(frame: Frame) -> str:
-    """`FILE:LINE, in FUNCTION`."""
+    """`FILE:LINE, in FUNCTION (rank 2)`."""
     where = f"{frame.file}:{frame.line}"
-    return f"{where}, in {frame.function}" if frame.function else where
+    where = f"{where}, in {frame.function}" if frame.function else where
+    if not frame.ranks:
+        return where
+    ranks = ", ".join(map(str, frame.ranks))
+    return f"{where} (rank{'s' * (len(frame.ranks) > 1)} {ranks})"
 
 
 def measure_text(measure: Measure) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from autograder.course.assignment import Assignment
 from autograder.reporting.redaction import Redaction, safe_frames
-from autograder.reporting.repeats import told_once, unbuilt
+from autograder.reporting.repeats import one_line_a_rank, told_once, unbuilt
 from autograder.reporting.sanitise import clean_line, clean_text
 from autograder.testing.manifest import ManifestEntry
 from autograder.testing.records import Figure, Frame, Measure, TestRecord
@@ -57,6 +57,7 @@ class TestOutcome:
     leaderboard: dict[str, Any] | None = None
     staff_detail: str = ""
     same_as: str = ""  # an earlier test that tells of the same error
+    edited: frozenset[str] = frozenset()  # the files of the homework that a student edits
 
     @property
     def function(self) -> str:
@@ -204,6 +205,7 @@ def _outcome(entry: ManifestEntry, record: TestRecord | None, redaction: Redacti
         "speed": entry.speed,
         "visibility": entry.visibility if entry.visibility in _VISIBILITIES else "hidden",
         "maximum": weight,
+        "edited": redaction.files,
     }
     if record is None:
         return TestOutcome(**known, points=0.0, state="not reached", message=NOT_REACHED)
@@ -225,7 +227,7 @@ def _outcome(entry: ManifestEntry, record: TestRecord | None, redaction: Redacti
         state=state,
         exception=clean_line(record.exception, 120),
         message=message,
-        frames=safe_frames(record.frames),
+        frames=safe_frames(one_line_a_rank(record.frames, redaction.files)),
         output=clean_text(record.output, max_characters=8_000, max_lines=120),
         warnings=tuple(
             clean_text(one, max_characters=4_000, max_lines=40)

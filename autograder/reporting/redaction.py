@@ -148,6 +148,7 @@ def safe_frames(frames: Sequence[Frame]) -> tuple[Frame, ...]:
                 line=frame.line,
                 function=clean_line(frame.function, 80),
                 source=_safe_source(frame),
+                ranks=frame.ranks,
             )
         )
     return tuple(safe)

@@ -5,7 +5,7 @@ be built stands above all tests.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,11 +101,32 @@ def unfinished_functions(tests: Sequence[TestOutcome]) -> str:
 
 
 def telling_frames(test: TestOutcome, most: int = 1) -> tuple[Frame, ...]:
-    """The frames to look at, in order: the innermost, or the first errors of a kernel file."""
+    """The frames to look at, in order: the innermost of a file that the student edits and what
+    called it, every rank's line, or the first errors of a kernel file."""
     own = [frame for frame in test.frames if not frame.file.endswith(".py")]
     if test.exception == BUILD_ERROR and own:
         return tuple(own[:most])
-    return test.frames[-most:]
+    if any(frame.ranks for frame in test.frames):
+        return test.frames
+    last = max((i for i, f in enumerate(test.frames) if f.file in test.edited), default=None)
+    return test.frames[-most:] if last is None else test.frames[: last + 1][-most:]
+
+
+def one_line_a_rank(frames: Sequence[Frame], edited: Collection[str]) -> list[Frame]:
+    """Where a group of ranks ended as a whole, the line of each rank, ranks in one line together:
+    the innermost in a file that the student edits. Frames that are of no rank stay as they are."""
+    if not all(frame.ranks for frame in frames):
+        return list(frames)
+    innermost: dict[int, Frame] = {}
+    for frame in frames:
+        before = innermost.get(frame.ranks[0])
+        if before is None or frame.file in edited or before.file not in edited:
+            innermost[frame.ranks[0]] = frame
+    places: dict[tuple[str, int], Frame] = {}
+    for rank, frame in sorted(innermost.items()):
+        first = places.setdefault((frame.file, frame.line), frame.model_copy(update={"ranks": []}))
+        first.ranks.append(rank)
+    return list(places.values())
 
 
 def _key(test: TestOutcome) -> tuple[Any, ...]:

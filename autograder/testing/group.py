@@ -15,10 +15,12 @@ from autograder.sandbox.host import GraderFault, Place, Worker
 from autograder.sandbox.switch import Event, Switch, Traffic
 
 if TYPE_CHECKING:
+    from autograder.testing.records import Frame
     from autograder.testing.student import Student, StudentError
 
 # On top of the ranks' own deadlines: to end them, one after the other, and to say how they ended.
 ENDING_SECONDS = 30.0
+MOST_FRAMES = 20  # of each rank
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,15 @@ def _blamed(outcomes: list[_Outcome], rank: int, switch: Switch) -> BaseExceptio
     if not isinstance(error, StudentError):
         return error
     if switch.verdict_kind in ("deadlock", "mismatch", "broken"):
-        return StudentError(switch.verdict_kind, switch.verdict, error.frames)
+        return StudentError(switch.verdict_kind, switch.verdict, _frames_by_rank(outcomes))
     error.message = f"rank {rank}: {error.message}"
     return error
+
+
+def _frames_by_rank(outcomes: list[_Outcome]) -> list[Frame]:
+    """Where each rank was when the group ended, innermost last, one rank after the other."""
+    return [
+        frame.model_copy(update={"ranks": [rank]})
+        for rank, outcome in enumerate(outcomes)
+        for frame in getattr(outcome.error, "frames", [])[-MOST_FRAMES:]
+    ]

@@ -29,12 +29,16 @@ class SourceLine(BaseModel):
 
 
 class Frame(BaseModel):
-    """One stack frame inside the student's own files; `file` is relative to the homework."""
+    """One stack frame inside the student's own files; `file` is relative to the homework.
+
+    ranks: of a group that ended as a whole, whose frame it is.
+    """
 
     file: str
     line: int
     function: str
     source: list[SourceLine] = Field(default_factory=list)
+    ranks: list[int] = Field(default_factory=list)
 
 
 class Figure(BaseModel):

@@ -16,7 +16,7 @@ import reporting_samples as samples
 from autograder.reporting.explain import explain
 from autograder.reporting.html import render_html
 from autograder.reporting.outcome import Report, build_report
-from autograder.reporting.repeats import broken_files, one_per_task
+from autograder.reporting.repeats import broken_files, one_per_task, telling_frames
 from autograder.reporting.results import results_of
 from autograder.reporting.terminal import print_report
 from autograder.testing.records import Frame, SourceLine
@@ -131,6 +131,39 @@ def test_a_helper_of_several_kernels_is_told_once_in_a_task(tmp_path):
     calls = [{"exception": "race", "message": "in one", "frames": frames} for frames in ways]
     first, *same = changed(tmp_path, number, calls)
     assert [test.same_as for test in same] == [first.test] * 2
+
+
+def given_below(tmp_path: Path, frames: list[Frame]) -> Any:
+    """The outcome of a failure with these frames; the student edits autodiff/engine.py alone."""
+    (test,) = lost(graded(tmp_path, [{"exception": "ValueError", "frames": frames}]))
+    assert "autodiff/engine.py" in test.edited
+    assert "autodiff/given.py" not in test.edited
+    return test
+
+
+def test_the_line_to_look_at_is_the_students_own_and_not_one_of_a_given_file(tmp_path):
+    own, given = "autodiff/engine.py", "autodiff/given.py"
+    test = given_below(tmp_path, [place(3, own), place(7, own), place(8, given), place(9, given)])
+    assert [frame.line for frame in telling_frames(test)] == [7]
+    assert [frame.line for frame in telling_frames(test, 2)] == [3, 7]
+    inside = given_below(tmp_path, [place(3, own), place(8, given), place(4, own)])
+    assert [frame.line for frame in telling_frames(inside)] == [4]
+    alone = given_below(tmp_path, [place(8, given), place(9, given)])
+    assert [frame.line for frame in telling_frames(alone)] == [9]
+
+
+def test_of_ranks_that_ended_together_each_ones_own_line_is_shown(tmp_path):
+    """Ranks in one line together; of a rank that is in given files only, where it is there."""
+    own, given = "autodiff/engine.py", "autodiff/given.py"
+    lines = {0: [(3, own), (8, given)], 1: [(5, own), (8, given)], 2: [(3, own)], 3: [(9, given)]}
+    frames = [place(line, file).model_copy(update={"ranks": [rank]})
+              for rank, found in lines.items() for line, file in found]  # fmt: skip
+    test = given_below(tmp_path, frames)
+    assert [(f.line, f.ranks) for f in telling_frames(test)] == [(3, [0, 2]), (5, [1]), (9, [3])]
+    report = graded(tmp_path, [{"exception": "deadlock", "frames": frames}])
+    for text in (printed(report), render_html(report), results_of(report).model_dump_json()):
+        assert "engine.py:3, in k (ranks 0, 2)" in text
+        assert "engine.py:5, in k (rank 1)" in text
 
 
 def test_a_stub_is_named_and_told_once(tmp_path):
