@@ -53,7 +53,9 @@ def test_two_levels_of_any_shape(student, rng):
            for dtype in ("int64", "bool") for per_node in (0, 1)]  # fmt: skip
     group = student.group(2, drivers.errors_of_trees, cases=bad)
     for errors in group.results:
-        assert errors == ["TypeError"] * 4, f"means of integers and booleans raised {errors}"
+        assert errors == ["TypeError"] * 4, (
+            f"means of integers and booleans raised {errors}, expected a TypeError each"
+        )
     assert group.messages.sum() == 0, "something was sent before the error"
 
 

@@ -23,6 +23,12 @@ def _pack(tensor: Any) -> Any:
     return None if tensor is None else pack(tensor.detach())
 
 
+def _transposed(tensor: Any) -> Any:
+    """The same numbers, in memory with the first dimension innermost."""
+    backwards = tuple(reversed(range(tensor.dim())))
+    return tensor.permute(backwards).contiguous().permute(backwards)
+
+
 def conjugates(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """f or g of x, and the gradient; a barrier after the forward and after the backward.
 
@@ -37,8 +43,8 @@ def conjugates(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         operator = CopyToRanks if case["operator"] == "f" else SumOverRanks
         x, upstream = _leaf(case["x"]), _leaf(case["upstream"], needs_grad=False)
         if case["transposed"]:
-            x = _leaf(case["x"].T.copy()).detach().T.requires_grad_()
-            upstream = upstream.T.contiguous().T
+            x = _transposed(x.detach()).requires_grad_()
+            upstream = _transposed(upstream)
         y = operator.apply(x, ranks)
         ranks.barrier()
         before = upstream.clone()

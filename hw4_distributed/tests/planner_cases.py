@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from collectives_cases import WIDTH, assert_within, draw, reduced
+from collectives_cases import WIDTH, assert_within, draw, reduced, why_wrong
 from traffic import (
     all_gather_bytes,
     all_reduce_bytes,
@@ -88,7 +88,10 @@ def check_trees(student: Any, driver: Any, cases: list[dict[str, Any]], size: in
         text = _label(case, size)
         answers = [result[place] for result in group.results]
         wanted, bound = reduced(case["tensors"], case["dtype"], case.get("average", False))
-        assert_within(answers[0]["value"], wanted, bound, f"{text}: rank 0's result")
+        way = "inside, across, inside" if case["per_node"] else "every sum up to rank 0, and down"
+        hint = why_wrong(np.asarray(answers[0]["value"]), wanted, case["tensors"][0], size,
+                         case.get("average", False), f"each rank's part counts once: {way}")  # fmt: skip
+        assert_within(answers[0]["value"], wanted, bound, f"{text}: rank 0's result", hint)
         for rank, answer in enumerate(answers):
             assert answer["dtype"] == case["dtype"], f"{text}: rank {rank} has {answer['dtype']}"
             assert_equal(answer["value"], answers[0]["value"],

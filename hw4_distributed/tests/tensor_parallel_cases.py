@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ from autograder.testing import assert_equal
 WIDTH = {"float64": 8, "float32": 4}
 COLUMNS = ("query", "key", "value", "gate", "up")
 OWN_PART = "a rank is given its own part of each weight, the rest is NaN: nan means another's part"
+SUMMED = (
+    "the numbers are finite, so it is no other rank's weight: of what is divided each rank has a part "
+    "of the sum, and g adds the parts up once: after `output`, after `down`, after the embedding"
+)
+KINDS = ("attention_norm", "query", "key", "value", "output", "ffn_norm", "gate", "up", "down")
 
 
 def bounds_of(count: int, size: int, rank: int) -> tuple[int, int]:
@@ -62,6 +68,31 @@ def state_by_rank(
     ]
 
 
+def from_the_head(names: Iterable[str]) -> list[str]:
+    """Parameters in the order in which backward comes to them."""
+
+    def place(name: str) -> tuple[int, int]:
+        parts = name.split(".")
+        if parts[0] == "blocks":
+            return int(parts[1]), KINDS.index(parts[-2])
+        return (-1, 0) if parts[0] == "embedding" else (1_000_000, int(parts[0] == "head"))
+
+    return sorted(names, key=place, reverse=True)
+
+
+def _why(got: Any, otherwise: str) -> str:
+    """NaN means another rank's part; for finite numbers there are other reasons."""
+    return OWN_PART if np.isnan(np.asarray(got, np.float64)).any() else otherwise
+
+
+def _why_gradient(name: str) -> str:
+    return (
+        f"{name} is the first that is wrong on the way from the head, so look at what reads its "
+        "output: an input that goes into divided columns (head; query, key, value; gate, up) passes "
+        "f once, whose backward sums the ranks' gradients; and g's backward sums nothing"
+    )
+
+
 def check_parts(
     got: list[dict[str, Any]], wanted: dict[str, np.ndarray | None], bounds: dict[str, Any],
     config: dict[str, Any], what: str, dtype: str,
@@ -73,7 +104,8 @@ def check_parts(
         assert sorted(mine) == sorted(wanted), (
             f"{what}: rank {rank} has parameters {sorted(mine)}, expected {sorted(wanted)}"
         )
-        for name, whole in wanted.items():
+        for name in from_the_head(wanted):
+            whole = wanted[name]
             text = f"{what} of {name}, {size} ranks: rank {rank}'s part"
             if whole is None:
                 assert mine[name] is None, f"{text}: there is one, of a weight that is not trained"
@@ -81,7 +113,9 @@ def check_parts(
             assert mine[name] is not None, f"{text} is missing"
             assert mine[name]["dtype"] == dtype, f"{text} is {mine[name]['dtype']}, not {dtype}"
             part = part_of(name, config, size, rank)
-            assert_near(mine[name]["value"], whole[part], bounds[name], text, OWN_PART)
+            hint = _why_gradient(name) if "gradient" in what else "steps of the right gradients"
+            value = mine[name]["value"]
+            assert_near(value, whole[part], bounds[name], text, _why(value, hint))
             if not part:
                 assert_equal(
                     mine[name]["value"], got[0][name]["value"], name=f"{text} against rank 0's",
@@ -100,9 +134,9 @@ def check_steps(
             part = slice(*bounds_of(config["vocab_size"], size, rank))
             assert_near(found["logits"]["value"], step["logits"][..., part],
                         step["bounds"]["logits"], f"{text}: rank {rank}'s columns of the logits",
-                        OWN_PART)  # fmt: skip
+                        _why(found["logits"]["value"], SUMMED))  # fmt: skip
             assert_near(found["loss"]["value"], step["loss"], step["bounds"]["loss"],
-                        f"{text}: rank {rank}'s loss", OWN_PART)  # fmt: skip
+                        f"{text}: rank {rank}'s loss", _why(found["loss"]["value"], SUMMED))  # fmt: skip
             assert found["loss"] == mine[0]["loss"], f"{text}: rank {rank}'s loss is not rank 0's"
         check_parts([found["gradients"] for found in mine], step["gradients"],
                     step["bounds"]["gradients"], config, f"{text}: the gradient", dtype)  # fmt: skip

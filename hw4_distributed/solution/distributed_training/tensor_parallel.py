@@ -144,6 +144,14 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
     def forward(
         context: Any, logits: Tensor, targets: Tensor, ranks: Communicator, start: int
     ) -> Tensor:
+        """The mean loss, the same scalar on every rank.
+
+        logits: (rows, width), this rank's columns, of which the first is column `start` of the whole
+        vocabulary (width may be 0); targets: (rows,) of the whole vocabulary, so that this rank has
+        those in start:start + width. Save for backward what this rank's part of
+        (softmax − one-hot) / rows needs: the softmax of its columns, divided by the sum over all
+        ranks, and where its targets are.
+        """
         # BEGIN SOLUTION 4.5
         rows, width = logits.shape
         top = logits.new_full((rows,), -torch.inf) if width == 0 else logits.amax(1)
@@ -162,6 +170,8 @@ class _VocabParallelCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        """upstream: the scalar loss's own gradient. Returns the gradient of this rank's logits,
+        (rows, width), and None for targets, ranks and start; nothing is sent."""
         # BEGIN SOLUTION 4.5
         probabilities, mine, places = context.saved_tensors
         gradient = probabilities.clone()
