@@ -54,7 +54,10 @@ _KNOWN_SIGNALS = {
 }  # fmt: skip
 # What the grader calls the ways in which a worker ends. An exit status, or a rare signal, is a
 # number that the student chooses, so it is left out.
-_KNOWN_ENDS = {"time limit", "too much output", "not an answer", "the process is gone"}
+_KNOWN_ENDS = {
+    *("time limit", "too much output", "not an answer", "the process is gone"),
+    *("deadlock", "mismatch", "broken", "messages left over"),  # of a group of ranks
+}
 _EXITED = re.compile(r"the process exited with status -?\d+")
 _KILLED = re.compile(r"the process was killed by (SIG[A-Z0-9+-]+) \(signal \d+\)")
 _NEEDS = re.compile(
