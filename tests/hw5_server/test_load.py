@@ -241,8 +241,9 @@ def test_a_server_that_drains_finishes_what_runs_and_takes_nothing_new(servers):
 
 
 def test_sigterm_ends_serve_py_when_its_answers_have_ended(homework):
-    process, server = start_serving(homework)
+    process, server = start_serving(homework, "--quantise", "int8", "--speculate")
     try:
+        assert server.http("GET", "/admin")[0] == 404, "no token was given"
         stream = open_stream(server, "to the end", 300)
         assert stream.recv(1)
         process.send_signal(signal.SIGTERM)
