@@ -4,7 +4,7 @@ The filter names what is refused (EPERM) and lets the rest through: file access 
 the file modes' business. It closes what those leave open: the network, other processes, name
 spaces, kernel interfaces with a history of holes, objects that outlive the process (System V and
 POSIX queues), and what two workers could tell each other by on a file that both may only read:
-locks, leases, watches, futexes. Calls newer than this table are answered ENOSYS, as an older kernel
+locks, leases, watches, futexes, which of its pages are in memory. Calls newer than this table are answered ENOSYS, as an older kernel
 would.
 
 The parent assembles the program once (`build`); a worker writes its own process id into a few
@@ -134,7 +134,10 @@ def _examined(allow_processes: bool, allow_loopback: bool) -> dict[str, list[Ins
         checks["fcntl"] = _except(1, *FCNTL_SIGNALS, *FCNTL_LOCKS)
         checks["flock"] = [_give(DENY)]
         checks["futex"] = _futexes()
-        checks["futex_wake"] = checks["futex_requeue"] = [_give(UNKNOWN)]
+        # To ask whether a page is in memory, and to put it out: a bit each, of any library's pages.
+        checks["fadvise64"] = [_give(DENY)]
+        for name in ("futex_wake", "futex_requeue", "preadv2", "cachestat"):
+            checks[name] = [_give(UNKNOWN)]
         for name in ("prlimit64", "sched_setaffinity"):
             checks[name] = _only(0, 0, _OWN_PID)
     return checks

@@ -155,7 +155,9 @@ def test_no_two_workers_can_talk_by_a_file_that_they_may_only_read(machine):
         for clock in (0, 256):
             seen = verdict(machine, "futex", 0, operation | clock)
             assert seen == (ALLOWED if wait else REFUSED), operation
-    assert verdict(machine, "futex_wake") == verdict(machine, "futex_requeue") == UNKNOWN
+    assert verdict(machine, "fadvise64", 3, 0, 0, 4) == REFUSED
+    for name in ("futex_wake", "futex_requeue", "preadv2", "cachestat"):
+        assert verdict(machine, name) == UNKNOWN
 
 
 def test_arguments_are_cut_to_the_bits_that_the_kernel_reads():
@@ -270,6 +272,8 @@ def test_the_kernel_refuses_locks_watches_and_shared_futexes_and_threads_still_j
             "watch": refused(lambda: syscalls.call(_number("inotify_init1"), 0)),
             "wake": refused(lambda: syscalls.call(_number("futex"), address, 1, 1)),
             "requeue": refused(lambda: syscalls.call(_number("futex"), address, 3, 1)),
+            "put out": refused(lambda: os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)),
+            "in memory": refused(lambda: os.preadv(file, [bytearray(8)], 0, os.RWF_NOWAIT)),
             "flags": not refused(lambda: fcntl.fcntl(file, fcntl.F_GETFL)),
         }
 
