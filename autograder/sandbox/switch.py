@@ -55,9 +55,20 @@ _NAMES = {SEND: "send", SYNCHRONOUS_SEND: "send", RECEIVE: "receive", BARRIER: "
 class _Rank:
     link: Link
     open: dict[int, Request] = field(default_factory=dict)
-    waiting: int | None = None  # the request it stands still for
+    waits: set[int] = field(default_factory=set)  # requests that it stands still for
+    threads: int = 0  # the most of them at once: with fewer, one of its threads goes on
     gone: bool = False  # its socket closed, and nobody has said yet how it ended
     afterwards: int = 0  # frames since the group has ended
+
+    @property
+    def stuck(self) -> bool:
+        """Whether each of its threads that ever waited stands still."""
+        return 0 < len(self.waits) == self.threads
+
+    def stand_still(self, number: int) -> None:
+        """One of its threads waits for a request."""
+        self.waits.add(number)
+        self.threads = max(self.threads, len(self.waits))
 
 
 class Switch:
@@ -254,7 +265,8 @@ class Switch:
             self._wait(rank, number)
         elif kind == BARRIER:
             request = Request(place, number, kind, peer, tag, 0, clock, wanted=True)
-            rank.open[number], rank.waiting = request, number
+            rank.open[number] = request
+            rank.stand_still(number)
             self.traffic.events.append(Event(place, "barrier", tag=tag, depth=clock))
             self._meet(tag, peer, request)
         else:
@@ -265,14 +277,13 @@ class Switch:
 
     def _wait(self, rank: _Rank, number: int) -> None:
         request = rank.open.get(number)
-        rank.waiting = None
         if request is None:
             return
         request.wanted = True
         if request.done:
             self._hand_over(request)
         else:
-            rank.waiting = number
+            rank.stand_still(number)
 
     def _meet(self, tag: int, members: int, request: Request) -> None:
         arrived = self._barriers.setdefault(tag, [])
@@ -329,8 +340,7 @@ class Switch:
         rank = self._ranks[request.rank]
         request.done, request.after = True, after
         request.due = time.monotonic() + self.slow.get(request.rank, 0.0)
-        if rank.waiting == request.number:
-            rank.waiting = None
+        rank.waits.discard(request.number)
         if not rank.link.alive:
             self._forget(request)
         elif request.wanted:
@@ -355,19 +365,19 @@ class Switch:
 
     def _look_for_deadlock(self) -> None:
         alive = [place for place, rank in enumerate(self._ranks) if rank.link.alive]
-        stuck = [place for place in alive if self._ranks[place].waiting is not None]
+        stuck = [place for place in alive if self._ranks[place].stuck]
         if not alive or self.verdict or len(stuck) < len(alive):
             return
         if any(rank.gone for rank in self._ranks):
             return  # whoever holds that process will tell what happened, and that is the news
         parts = []
         for place in stuck:
-            rank = self._ranks[place]
-            request = rank.open[rank.waiting]  # type: ignore[index]
-            text = f"rank {place} waits {request.described()}"
-            if request.kind != BARRIER and not self._ranks[request.peer].link.alive:
-                text += ", which has finished"
-            parts.append(text)
+            for number in sorted(self._ranks[place].waits):
+                request = self._ranks[place].open[number]
+                text = f"rank {place} waits {request.described()}"
+                if request.kind != BARRIER and not self._ranks[request.peer].link.alive:
+                    text += ", which has finished"
+                parts.append(text)
         self._fail("deadlock", "deadlock: " + "; ".join(parts))
 
     def _fail(self, kind: str, text: str) -> None:
@@ -378,6 +388,6 @@ class Switch:
         told = bytearray(text.encode())
         for place, rank in enumerate(self._ranks):
             if rank.link.alive:
-                rank.waiting = None
+                rank.waits.clear()
                 self._budget.held += len(told)  # not to be refused; given back as any other
                 self._queue(place, FRAME.pack(FAILED, -1, 0, 0, len(told)), told)

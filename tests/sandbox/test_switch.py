@@ -331,3 +331,23 @@ def test_late_is_counted_from_the_message_not_from_the_question(serve):
     ranks[1].send(0)
     ranks[0].receive(1)
     assert time.monotonic() - started > 0.29
+
+
+def test_a_thread_that_goes_on_keeps_a_rank_from_being_stuck(serve):
+    """Two threads of rank 0 waited; one got its message, and will send what rank 1 waits for."""
+    served, ranks = serve(2)
+    first, second = (ranks[0].ask(RECEIVE, 1, 4, tag=tag) for tag in (1, 2))
+    for number in (first, second):
+        ranks[0].end.sendall(FRAME.pack(WAIT, -1, 0, number, 0))
+    ranks[1].ask(SEND, 0, 4, b"data", tag=1)
+    asked = ranks[1].ask(RECEIVE, 0, 4)
+    ranks[1].end.sendall(FRAME.pack(WAIT, -1, 0, asked, 0))
+    assert len(ranks[0].exactly(FRAME.size + 4)) == FRAME.size + 4
+    time.sleep(0.1)
+    assert not served.verdict
+    ranks[0].ask(SEND, 1, 4, b"next")
+    assert ranks[1].exactly(FRAME.size + 4)[FRAME.size :] == b"next"
+    number = ranks[0].ask(RECEIVE, 1, 4, tag=3)
+    ranks[0].end.sendall(FRAME.pack(WAIT, -1, 0, number, 0))
+    with pytest.raises(ConnectionError, match="rank 0 waits .*tag 2; rank 0 waits .*tag 3; rank 1"):
+        ranks[1].receive(0)
