@@ -7,6 +7,7 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 from traffic import pieces, sent_bytes
 from zero_cases import (
+    HINT,
     OPTIONS,
     batches_with,
     by_owner,
@@ -210,26 +211,28 @@ WIDTH, BLOCKS, RANKS = 1024, 10, 4
 MOST_HELD = {2: 3.3, 3: 2.8}
 
 
+def _peaks(student, rng, stage, width):
+    """By rank, the most bytes held in a step on top of what the worker held before; values checked."""
+    options, seed = {"lr": 1e-3, "eps": 0.1}, int(rng.integers(1, 1000))
+    each = [
+        {name: rng.standard_normal((2, width)).astype(np.float32) for name in "xy"}
+        for _ in range(RANKS)
+    ]
+    group = student.group(RANKS, drivers.one_large_step, each=each, width=width, blocks=BLOCKS,
+                          seed=seed, stage=stage, options=options)  # fmt: skip
+    wanted = large_step_alone(width, BLOCKS, seed, each, options)
+    for rows in group.results:
+        assert_close(np.array(rows), np.array(wanted), rtol=0, atol=1e-5, hint=HINT,
+                     name=f"stage {stage}, first rows of matrices of {width} columns")  # fmt: skip
+    return [p - s for p, s in zip(group.peak_bytes, group.start_bytes, strict=True)]
+
+
 def _check_memory(student, rng):
     """What the kernel says that a rank has held at most in a step of 42 MB of weights."""
-    options, seed = {"lr": 1e-3, "eps": 0.1}, int(rng.integers(1, 1000))
+    own = max(_peaks(student, rng, 3, 8))  # what torch itself takes
+    weights = 4 * BLOCKS * WIDTH**2
     for stage, most in MOST_HELD.items():
-        peaks = {}
-        for width in (8, WIDTH):  # the first for what torch itself takes
-            each = [
-                {name: rng.standard_normal((2, width)).astype(np.float32) for name in "xy"}
-                for _ in range(RANKS)
-            ]
-            group = student.group(RANKS, drivers.one_large_step, each=each, width=width,
-                                  blocks=BLOCKS, seed=seed, stage=stage, options=options)  # fmt: skip
-            wanted = large_step_alone(width, BLOCKS, seed, each, options)
-            for rows in group.results:
-                assert_close(np.array(rows), np.array(wanted), rtol=0, atol=1e-5,
-                             name=f"stage {stage}, matrices of {width} columns: their first rows")  # fmt: skip
-            starts = group.start_bytes
-            peaks[width] = [p - s for p, s in zip(group.peak_bytes, starts, strict=True)]
-        weights = 4 * BLOCKS * WIDTH**2
-        held = (max(peaks[WIDTH]) - max(peaks[8])) / weights
+        held = (max(_peaks(student, rng, stage, WIDTH)) - own) / weights
         assert held <= most, (
             f"stage {stage}, {RANKS} ranks: a rank held {held:.1f} times the {weights / 1e6:.0f} MB of "
             f"the weights in a step, expected at most {most}; data parallelism holds 4 times: weights, "

@@ -19,6 +19,7 @@ from tensor_parallel_cases import (
     reduce_traffic,
     state_by_rank,
 )
+from traffic import if_it_says
 
 from autograder.testing import Measure, assert_equal
 
@@ -51,7 +52,12 @@ def test_f_sums_backward_and_g_sums_forward(student, rng):
                         "x": c["all_x"][rank], "upstream": c["all_up"][rank]} for c in cases]}
             for rank in range(size)
         ]  # fmt: skip
-        group = student.group(size, drivers.conjugates, each=each)
+        with if_it_says(
+            "single memory location",
+            "backward of a sum hands on one number, expanded, and the residual branch may have the same "
+            "tensor: all-reduce a clone of the upstream gradient, contiguous, and return that",
+        ):
+            group = student.group(size, drivers.conjugates, each=each)
         wanted = []
         for place, case in enumerate(cases):
             x, f = case["all_x"], case["operator"] == "f"

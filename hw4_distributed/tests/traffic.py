@@ -32,6 +32,17 @@ def if_ranks_disagree(hint: str) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def if_it_says(words: str, hint: str) -> Iterator[None]:
+    """An error of these words is told with a hint."""
+    try:
+        yield
+    except StudentError as error:
+        if words in error.message:
+            error.message = f"{error.message}\nhint: {hint}"
+        raise
+
+
 def pieces(group: Group, size: int, count: int) -> list[list[list[Event]]]:
     """sends[piece][rank]: what each rank sent before its first barrier, its second, …
 
