@@ -1,11 +1,12 @@
-"""Measures what the figures of tasks 4.1 to 4.4 show; staff only, for it runs the reference.
+"""Measures what the figures of tasks 4.1 to 4.4 show, with the reference where it is there.
 
-`OMP_NUM_THREADS=1 python figures/measure_4_1_to_4_4.py` writes measured_4_1.json to measured_4_4.json.
-Ranks are processes of this machine behind the trusted switch, as in the tests.
+`OMP_NUM_THREADS=1 python figures/measure_4_1_to_4_4.py` prints it; with `--write` it also goes into
+measured_4_1.json to measured_4_4.json, from which the figures are drawn. Ranks are processes of this machine behind the trusted switch, as in the tests.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
@@ -276,8 +277,31 @@ def memory_of(stage: int) -> Callable[[Any], Any]:
     return work
 
 
+def show(found: dict[str, Any]) -> None:
+    """The tables of the handout."""
+    print(f"4.1  bytes sent, from (row) to (column): {found['4_1']['sent']}")
+    here = found["4_2"]["here"]
+    print(f"4.2  α {here['latency'] * 1e6:.0f} µs, 1/β {here['bytes_per_second'] / 1e9:.2f} GB/s")
+    print("     ranks      bytes   ring, ms  formula   tree, ms  formula")
+    for size, length, *seconds in here["[ranks, bytes, ring, formula, tree, formula]"]:
+        ring, said, tree, also = (1e3 * one for one in seconds)
+        print(f"     {size:5} {length:10.0f} {ring:10.2f} {said:8.2f} {tree:10.2f} {also:8.2f}")
+    print("4.2  the best plan of 64 billion parameters: data, tensor, pipeline, micro-batches")
+    for row in found["4_2"]["plans"]:
+        cost = f", {row['seconds']:.2f} s a step" if row["plan"] else ""
+        print(f"     {row['gpus']:5} GPUs: {row['plan']}{cost}")
+    for name, lanes in found["4_3"].items():
+        print(f"4.3  a step, {name}: {1e3 * lanes['end']:.0f} ms")
+    for stage, one in found["4_4"].items():
+        most = max(sum(held) for _, *held in one["seen"]) / 1e6
+        print(f"4.4  {f'stage {stage}' if stage else 'data parallelism'}: {most:.2f} MB at most")
+
+
 def main() -> None:
-    """Measure and write."""
+    """Measure, print, and write where that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="into figures/measured_4_*.json")
+    asked = parser.parse_args()
     written: dict[str, Any] = {}
     ends, traffic = run_ranks(4, ring_steps)
     written["4_1"] = {"ranks": ends, "sent": traffic.sent.tolist(),
@@ -291,7 +315,8 @@ def main() -> None:
         results, traffic = run_ranks(4, memory_of(stage))
         stages[stage] = {**results[0], "sent by rank 0, two steps": int(traffic.sent[0].sum())}
     written["4_4"] = stages
-    for name, data in written.items():
+    show(written)
+    for name, data in written.items() if asked.write else ():
         (FOLDER / f"measured_{name}.json").write_text(json.dumps(data) + "\n", encoding="utf-8")
 
 

@@ -1,11 +1,13 @@
-"""Measures what the figure of task 4.5 shows; staff only, for it runs the reference.
+"""Measures what the figure of task 4.5 shows, with the reference where it is there.
 
-`OMP_NUM_THREADS=1 python figures/measure_4_5.py` writes measured_4_5.json: bytes that one rank sends
-in a step of a divided model, by piece, counted by the switch as in the tests.
+`OMP_NUM_THREADS=1 python figures/measure_4_5.py` prints the bytes that one rank sends in a step of a
+divided model, by piece, counted by the switch as in the tests; with `--write` they also go into
+measured_4_5.json, from which the figure is drawn.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -40,7 +42,10 @@ def step(ranks: Any) -> int:
 
 
 def main() -> None:
-    """By world: bytes that rank 0 sends in each piece, and in messages."""
+    """By world: bytes that rank 0 sends in each piece."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="into figures/measured_4_5.json")
+    asked = parser.parse_args()
     names = ["embedding"]
     names += [f"{half} {i}" for i in range(CONFIG.num_layers) for half in ("attention", "ffn")]
     names += ["loss", "backward"]
@@ -58,7 +63,12 @@ def main() -> None:
     tokens = ROWS * TIME
     record = {"tokens": tokens, "hidden_size": CONFIG.hidden_size, "vocab_size": CONFIG.vocab_size,
               "layers": CONFIG.num_layers, "sent": found}  # fmt: skip
-    (FOLDER / "measured_4_5.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"{'bytes sent by rank 0':20}" + "".join(f"{size:>9} ranks" for size in found))
+    for name in names:
+        print(f"{name:20}" + "".join(f"{sent[name]:15,}" for sent in found.values()))
+    if asked.write:
+        text = json.dumps(record, indent=1) + "\n"
+        (FOLDER / "measured_4_5.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
