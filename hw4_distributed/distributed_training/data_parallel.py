@@ -63,10 +63,11 @@ class DataParallel(nn.Module):
         model.finish()              # what is still missing; then every .grad is there
         optimizer.step()
 
-    Parameters and buffers start as rank 0's. Parameters without requires_grad are left alone. One
-    whose gradient backward does not bring on this rank (unused here) counts as zero; where no rank
-    uses it, its gradient becomes zero all the same. Gradients already in .grad when backward starts
-    (from steps inside `no_sync`) are part of what is averaged. Buffers are not kept equal afterwards.
+    All parameters, frozen ones too, and all buffers start as rank 0's, broadcast once each. After
+    that, parameters without requires_grad are left alone, and buffers are not kept equal. A
+    parameter whose gradient backward does not bring on this rank (unused here) counts as zero; where
+    no rank uses it, its gradient becomes zero all the same. Gradients already in .grad when backward
+    starts (from steps inside `no_sync`) are part of what is averaged.
     """
 
     def __init__(
