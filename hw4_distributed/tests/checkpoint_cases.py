@@ -115,7 +115,9 @@ def _operation(text: str) -> dict[str, Any]:
     try:
         given = json.loads(text)
         made = {key: str(given[key]) for key in ("kind", "name")}
-        assert made["kind"] in ("write", "sync", "rename", "sync names", "remove")
+        assert made["kind"] in ("write", "sync", "rename", "sync names", "remove"), (
+            f"no disk does {made['kind']!r}"
+        )
         if made["kind"] == "rename":
             made["new"] = str(given["new"])
         if made["kind"] == "write":

@@ -143,7 +143,7 @@ class Served:
         tables = [s.block_table for s in self.engine.sequences.values()]
         held = np.bincount([b for t in tables for b in t], minlength=blocks.num_blocks)
         assert held.tolist() == blocks.ref_counts, f"held {held}, counted {blocks.ref_counts}"
-        assert sorted(blocks.free_blocks) == np.flatnonzero(held == 0).tolist()
+        assert sorted(blocks.free_blocks) == np.flatnonzero(held == 0).tolist(), "free and held"
 
 
 def engines(rng: np.random.Generator, operations: int) -> None:
@@ -156,7 +156,7 @@ def engines(rng: np.random.Generator, operations: int) -> None:
                 served.submit()
             elif chance < 0.29 and served.asked:
                 number = int(rng.choice(list(served.asked)))
-                assert served.engine.abort(number)
+                assert served.engine.abort(number), f"request {number} is there, and was not aborted"
                 served.asked.pop(number), served.begun.pop(number, None)
                 served.aborted += 1
             elif chance < 0.32:

@@ -40,7 +40,7 @@ def test_a_fork_shares_full_blocks_and_copies_the_last(student, rng):
     states = cases.check(
         student, Pool(2, 4), full, "without a free block only full blocks can fork"
     )
-    assert [s["error"] for s in states].count("OutOfBlocks") == 1
+    assert [s["error"] for s in states].count("OutOfBlocks") == 1, "one asks for too much"
 
 
 @number("5.1")

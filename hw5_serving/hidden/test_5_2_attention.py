@@ -21,7 +21,7 @@ def test_loud_keys(student, rng):
             parts = [(389, 1), (256, 1), (120, 20), (383, 1), (0, 3), (127, 1), (128, 1)]
             made = batch(rng, parts, (4, 2), 8, size, loudness=loudness)
             for _, (key, _) in zip(parts, made.texts, strict=True):
-                assert np.abs(key).max() > 1
+                assert np.abs(key).max() > 1, "the keys that were drawn are too small to tell"
             wide = {**made.arguments(), "dtype": "float64"}
             compare(student.run(drivers.attended, **wide), made, f"loudness {loudness}", "float64")
             answer = student.run(drivers.attended, **made.arguments())

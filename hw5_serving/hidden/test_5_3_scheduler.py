@@ -74,7 +74,7 @@ def played(student, rng, operations, **config):
     watched = Exact(student, **config)
     scheduling.play(watched, rng, operations)
     watched.run()
-    assert watched.free == config["num_blocks"] and watched.answers
+    assert watched.free == config["num_blocks"] and watched.answers, "blocks are still held"
     return watched
 
 

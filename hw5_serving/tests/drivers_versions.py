@@ -297,7 +297,7 @@ class Serving:
 
     def end_staging(self) -> bool:
         """Let the tensors come; whether the thread is through."""
-        assert self.loading is not None
+        assert self.loading is not None, "nothing is being staged"
         thread, state = self.loading
         state.go.set()
         thread.join(10)

@@ -133,4 +133,5 @@ def test_versions_come_and_go(student, rng):
         got = session.call("arrays", version=version)
         for name, values in weights[version].items():
             assert_close(got[name], values, rtol=0, atol=0, name=f"{name} of {version} at the end")
-        assert session.call("logits", version=version, ids=ids).shape == (7, 5)
+        shape = session.call("logits", version=version, ids=ids).shape
+        assert shape == (7, 5), f"version {version!r} gives logits of shape {shape}"

@@ -132,7 +132,9 @@ def test_an_aborted_request_gives_its_blocks_back_at_once(student, rng):
         watched.add(prompt, 4)
     expect(watched, [(2, 0, 3), (3, 0, 1)], [(2, 3, 1), (3, 1, 2)])
     expect(watched, [(2, 4, 1)], hint="2 needs a third block: 3 is preempted")
-    assert watched.waiting == [3] and watched.abort(3) and not watched.waiting
+    assert watched.waiting == [3] and watched.abort(3) and not watched.waiting, (
+        "a request that waits can be aborted, and is gone"
+    )
     watched.schedule()
     watched.add(*prompts(rng, 2), 2)
     watched.abort(2)
