@@ -14,7 +14,7 @@ from distributed_training.partition import chunk_bounds
 
 # Logits or whatever the last stage makes, and the targets of the micro-batch -> a scalar.
 Loss = Callable[[Tensor, Tensor], Tensor]
-# A micro-batch -> the shape of what crosses between two stages for it.
+# A micro-batch's index m -> the shape of what crosses between two stages for it.
 HiddenShape = Callable[[int], tuple[int, ...]]
 
 

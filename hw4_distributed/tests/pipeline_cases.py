@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Any
 
+import drivers_pipeline as drivers
 import numpy as np
-from llama_cases import U, assert_near, one_process, random_batch
+from llama_cases import U, assert_near, one_process, random_batch, random_state, sizes
 from traffic import chunk_sizes
 
 from autograder.testing import assert_equal
@@ -73,38 +76,44 @@ def check_bubble(
     )
 
 
-def greedy_1f1b(stages: int, microbatches: int) -> list[list[str]]:
-    """1F1B as what it grows out of: in steps of one, each stage goes back whenever it can, else
-    forward if fewer than stages − s micro-batches are in flight, else it waits."""
-    done: dict[Node, int] = {}
-    orders: list[list[str]] = [[] for _ in range(stages)]
-    counts = [[0, 0] for _ in range(stages)]  # forwards and backwards done
-    now = 0
-    while any(back < microbatches for _, back in counts):
-        for stage, (ahead, back) in enumerate(counts):
-            above = (stage, f"F{back}") if stage == stages - 1 else (stage + 1, f"B{back}")
-            below = (stage - 1, f"F{ahead}")
-            if back < ahead and done.get(above, now + 1) <= now:
-                action = f"B{back}"
-            elif (
-                ahead < microbatches
-                and ahead - back < stages - stage
-                and (stage == 0 or done.get(below, now + 1) <= now)
-            ):
-                action = f"F{ahead}"
-            else:
-                continue
-            orders[stage].append(action)
-            counts[stage][action[0] == "B"] += 1
-            done[stage, action] = now + 1
-        now += 1
-    return orders
+def check_gpipe(schedule: list[list[str]], text: str) -> None:
+    """On every stage no forward after the first backward, and both in the order of micro-batches."""
+    for stage, actions in enumerate(schedule):
+        where = f"{text}: stage {stage} does {' '.join(actions)}"
+        check_rising(actions, where)
+        assert "BF" not in "".join(action[0] for action in actions), (
+            f"{where}: a forward after a backward"
+        )
 
 
-def gpipe_order(stages: int, microbatches: int) -> list[list[str]]:
-    """All forwards, then all backwards."""
-    order = [f"{kind}{m}" for kind in "FB" for m in range(microbatches)]
-    return [list(order) for _ in range(stages)]
+def check_in_turn(schedule: list[list[str]], microbatches: int, text: str) -> None:
+    """On every stage s of P: P − s forwards, or all, before the first backward; then in turn."""
+    for stage, actions in enumerate(schedule):
+        where = f"{text}: stage {stage} does {' '.join(actions)}"
+        check_rising(actions, where)
+        kinds = "".join(action[0] for action in actions)
+        first, most = kinds.index("B"), min(microbatches, len(schedule) - stage)
+        assert first == most, (
+            f"{where}: the first backward comes after {first} forwards, not {most}"
+        )
+        between = kinds[first : kinds.rindex("F") + 1]
+        assert "FF" not in between and "BB" not in between, (
+            f"{where}: until the forwards are at their end a backward and a forward take turns"
+        )
+
+
+def check_rising(actions: list[str], where: str) -> None:
+    """Forwards by themselves, and backwards by themselves, are in the order of micro-batches."""
+    for kind, name in (("F", "forwards"), ("B", "backwards")):
+        order = [int(action[1:]) for action in actions if action[0] == kind]
+        assert order == sorted(order), f"{where}: {name} are not in the order of micro-batches"
+
+
+def committed_schedules(stages: int, microbatches: int) -> dict[str, list[list[str]]]:
+    """GPipe and 1F1B of this size, as they were written down: {"GPipe": …, "1F1B": …}."""
+    path = Path(__file__).parent / "golden" / "4_6_schedules.json"
+    written = json.loads(path.read_text())[f"{stages} stages, {microbatches} micro-batches"]
+    return {name: [stage.split() for stage in found] for name, found in written.items()}
 
 
 def random_order(rng: np.random.Generator, stages: int, microbatches: int) -> list[list[str]]:
@@ -249,3 +258,31 @@ def check_events(
                 "posted when its action starts, tags are 2m forward and 2m + 1 backward"
             )
         assert_equal(len(got), len(wanted), name=f"{text}: messages of rank {rank}")
+
+
+def check_memory(student: Any, rng: np.random.Generator, schedule: list[list[str]]) -> None:
+    """Saved tensors, inputs, outputs and messages: alive for as many micro-batches as are in flight,
+    then for none."""
+    stages, count = len(schedule), len(schedule[0]) // 2
+    config = sizes(num_layers=stages, hidden_size=8, num_heads=2, intermediate_size=6)
+    state, batch = random_state(rng, config), make_batch(rng, config, [1] * count, 3)
+    each = [
+        {"state": a["state"], "actions": a["actions"], "batch": a["batches"][0]}
+        for a in arguments(config, state, schedule, [batch])
+    ]
+    group = student.group(stages, drivers.held, each=each, config=config)
+    for rank, found in enumerate(group.results):
+        text = f"rank {rank} of {stages}, {' '.join(schedule[rank])}"
+        most = in_flight(schedule[rank])
+        assert found["most"] == most, (
+            f"{text}: something of {found['most']} micro-batches is alive at one time, while {most} are "
+            "in flight\nhint: take out of a dictionary what backward needs (`pop`), keep a loss as a "
+            "number, and no output, input or graph in a list or in a variable of a loop"
+        )
+        assert found["end"] == 0, (
+            f"{text}: something of {found['end']} micro-batches is alive at the end"
+        )
+        assert found["gradients"] <= 1, (
+            f"{text}: {found['gradients']} gradients that were sent are alive at one time; wait for one "
+            "before the next is sent, and let go of it"
+        )
