@@ -6,16 +6,15 @@ import drivers_compression as drivers
 import numpy as np
 import torch
 from compression_cases import (
-    TopKOracle,
     check_each_piece,
     each_of,
     kept,
-    largest_of,
     same_on_all,
     whole_numbers,
 )
 from gradescope_utils.autograder_utils.decorators import number, weight
-from traffic import around, pieces, sent_bytes
+from top_k_oracle import TopKOracle, largest_of
+from traffic import around, in_words, pieces, sent_bytes
 
 from autograder.testing import assert_close, assert_equal
 
@@ -29,10 +28,10 @@ def test_ties_go_the_same_way_on_every_rank(student, rng):
                    for _ in range(size)]] for _ in range(3)]  # fmt: skip
         group = student.group(size, drivers.reduce_steps, each=each_of(signs), kind="top k",
                               options={"fraction": 0.15}, shapes=[[(count,)]])  # fmt: skip
-        applied, oracle = same_on_all(group.results, f"{size} ranks"), TopKOracle(0.15)
+        applied, oracle = same_on_all(group.results, f"{in_words(size)}"), TopKOracle(0.15)
         for step, (gradients,) in enumerate(signs):
             assert_close(applied[step][0], oracle(gradients), rtol=3e-7, atol=0,
-                         name=f"{size} ranks, step {step}")  # fmt: skip
+                         name=f"{in_words(size)}, step {step}")  # fmt: skip
     large = np.repeat(np.float32([3.0, -4.0, 4.0]), 5000)
     places = student.run(drivers.largest_places, values=[large, large], counts=[6000, 12_000])
     for got, count in zip(places, (6000, 12_000), strict=True):
@@ -87,12 +86,12 @@ def test_a_resumed_run_gives_the_same_bits(student, rng):
         for after in (0, 2):
             group = student.group(size, drivers.reduce_steps, each=each_of(steps),
                                   resume_after=after, **common)  # fmt: skip
-            applied = same_on_all(group.results, f"{size} ranks, resumed after step {after}")
+            applied = same_on_all(group.results, f"{in_words(size)}, resumed after step {after}")
             for index in range(2):
                 oracle = TopKOracle(0.08)
                 for step, buckets in enumerate(steps):
                     assert_equal(applied[step][index], oracle(buckets[index]).astype(np.float32),
-                                 name=f"{size} ranks, resumed after step {after}: step {step}, "
+                                 name=f"{in_words(size)}, resumed after step {after}: step {step}, "
                                  f"bucket {index}")  # fmt: skip
 
 

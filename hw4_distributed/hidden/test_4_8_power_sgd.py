@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import drivers_compression as drivers
 import numpy as np
-from compression_cases import each_of, from_mean, of_rank, power_traffic, same_on_all, split
+from compression_cases import (
+    check_projected,
+    each_of,
+    from_mean,
+    of_rank,
+    power_traffic,
+    same_on_all,
+    split,
+)
 from gradescope_utils.autograder_utils.decorators import number, weight
-from traffic import pieces, sent_bytes
+from traffic import in_words, pieces, sent_bytes
 
 from autograder.testing import assert_close, assert_equal
 
@@ -69,7 +77,7 @@ def test_zero_and_poor_gradients_do_not_end_it(student, rng):
         options = {"rank": rank, "error_feedback": False}
         group = student.group(size, drivers.reduce_steps, each=each_of(steps), kind="power",
                               options=options, shapes=shapes)  # fmt: skip
-        applied = same_on_all(group.results, f"{size} ranks")
+        applied = same_on_all(group.results, f"{in_words(size)}")
         assert all(np.isfinite(np.asarray(step[0])).all() for step in applied), "nan or infinite"
         for place_of_mean, mean in enumerate(means):
             step = 2 * place_of_mean + 1
@@ -77,7 +85,7 @@ def test_zero_and_poor_gradients_do_not_end_it(student, rng):
                 scale = max(np.abs(mean[place]).max(), 1e-30)
                 assert_close(
                     got / scale, mean[place] / scale, rtol=0, atol=1e-4,
-                    name=f"{size} ranks, step {step}: parameter {place} of rank at most 3, over {scale:.0e}",
+                    name=f"{in_words(size)}, step {step}: parameter {place} of rank at most 3, over {scale:.0e}",
                     hint="a column of Q that is zero stays zero for ever (P = M·0): start it anew; "
                     "and a length of 1e-9 is a length",
                 )  # fmt: skip
@@ -100,6 +108,9 @@ def test_a_resumed_run_gives_the_same_bits(student, rng):
             )
             for after in (-1, 1)
         ]  # fmt: skip
+        for index, bucket in enumerate(shapes):
+            check_projected(runs[0][0][index], steps[0][index], bucket, options["rank"],
+                            f"{options}: bucket {index}, first call")  # fmt: skip
         for step in range(4):
             for index in range(2):
                 assert_equal(runs[1][step][index], runs[0][step][index],

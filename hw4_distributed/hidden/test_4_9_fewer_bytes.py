@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import drivers_compression as drivers
 import numpy as np
-from collectives_cases import ROUNDOFF, assert_within, rounded
+from collectives_cases import ROUNDOFF, rounded
 from compression_cases import each_of, same_on_all
 from gradescope_utils.autograder_utils.decorators import number, weight
-from quantized_cases import bound_of_int8, int8_traffic, local_sgd_here
-from traffic import pieces, sent_bytes
+from quantized_cases import assert_int8, bound_of_int8, int8_traffic, local_sgd_here
+from traffic import in_words, pieces, sent_bytes
 
 from autograder.testing import assert_close, assert_equal
 
@@ -77,11 +77,11 @@ def test_types_layouts_and_ranks(student, rng):
             exact = np.sum(flat, 0) / (size if case["average"] else 1)
             bound = bound_of_int8(flat, case["average"])
             bound = bound + 1.1 * ROUNDOFF[case["dtype"]] * (np.abs(exact) + bound)
-            name = f"{size} ranks, {shapes[place]}"
+            name = f"{in_words(size)}, {shapes[place]}"
             for rank, result in enumerate(group.results):
                 got = result[place]
                 assert got["dtype"] == case["dtype"], f"{name}: rank {rank} has {got['dtype']}"
-                assert_within(
+                assert_int8(
                     np.asarray(got["value"]).reshape(-1), exact, bound, f"{name}: rank {rank}"
                 )
             assert_equal(sent_bytes(found[place]), int8_traffic(len(exact), size)[0],
@@ -106,7 +106,7 @@ def test_a_resumed_run_gives_the_same_bits(student, rng):
             assert_equal(runs[1][step][index], runs[0][step][index],
                          name=f"step {step}, bucket {index}, resumed after step 1")  # fmt: skip
             exact = np.mean(steps[step][index], 0, dtype=np.float64)
-            assert_within(runs[0][step][index], exact, bound_of_int8(steps[step][index], True),
+            assert_int8(runs[0][step][index], exact, bound_of_int8(steps[step][index], True),
                           f"step {step}, bucket {index}")  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_local_sgd_resumes_between_two_means(student, rng):
                     exact = name == "wide"
                     assert_close(got[name], value, rtol=1e-13 if exact else 2e-6,
                                  atol=1e-12 if exact else 1e-5,
-                                 name=f"{size} ranks, every={every}: {name} on rank {rank} after {step} "
+                                 name=f"{in_words(size)}, every={every}: {name} on rank {rank} after {step} "
                                  f"steps, resumed after step {after + 1}")  # fmt: skip
                     first = group.results[0]["states"][step][name]
                     if step and step % every == 0 and name in ("first", "wide", "moving"):

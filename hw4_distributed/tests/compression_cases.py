@@ -21,62 +21,104 @@ def kept(count: int, fraction: float) -> int:
     return max(1, math.ceil(round(fraction * count, 6)))
 
 
-def largest_of(values: np.ndarray, count: int) -> np.ndarray:
-    """Places of the `count` largest magnitudes, in rising order; the lower place first of equals."""
-    return np.sort(np.argsort(-np.abs(values), kind="stable")[:count])
+def check_largest(values: np.ndarray, count: int, places: Any, name: str) -> None:
+    """Places are those of the `count` largest magnitudes, in rising order; of equals the lower ones."""
+    places = np.asarray(places)
+    hint = "sort the magnitudes stably, and take the places in rising order; torch.topk promises nothing"
+    hint += " about ties"
+    count = min(count, len(values))
+    assert places.dtype == np.int32, f"{name}: the type is {places.dtype}, not int32"
+    assert places.shape == (count,), (
+        f"{name}: shape {places.shape}, expected ({count},)\nhint: {hint}"
+    )
+    assert ((places >= 0) & (places < len(values))).all() and (np.diff(places) > 0).all(), (
+        f"{name}: {places} do not rise within 0 to {len(values) - 1}\nhint: {hint}"
+    )
+    sizes, taken = np.abs(values), np.zeros(len(values), bool)
+    taken[places] = True
+    if not taken.all():
+        least, most = sizes[taken].min(), sizes[~taken].max()
+        assert least >= most, (
+            f"{name}: a magnitude of {most:.6g} is left out, one of {least:.6g} is taken"
+        )
+        taken_equals = np.flatnonzero(taken & (sizes == least))
+        left_equals = np.flatnonzero(~taken & (sizes == least))
+        assert not len(left_equals) or taken_equals[-1] < left_equals[0], (
+            f"{name}: of equal magnitudes {least:.6g} place {left_equals[0]} is left out, and "
+            f"{taken_equals[-1]} is taken\nhint: {hint}"
+        )
 
 
-class TopKOracle:
-    """Top-k of all ranks in one process, in float64: exact for gradients of small whole numbers."""
-
-    def __init__(self, fraction: float, error_feedback: bool = True) -> None:
-        self.fraction, self.error_feedback = fraction, error_feedback
-        self.residuals: list[np.ndarray] = []
-
-    def __call__(self, gradients: list[np.ndarray], shapes: Any = None) -> np.ndarray:
-        """The mean of what the ranks send of (elements,) gradients, one a rank."""
-        if not self.residuals or not self.error_feedback:
-            self.residuals = [np.zeros(len(g)) for g in gradients]
-        total = np.zeros(len(gradients[0]))
-        for rank, gradient in enumerate(gradients):
-            corrected = gradient.astype(np.float64) + self.residuals[rank]
-            places = largest_of(corrected, kept(len(corrected), self.fraction))
-            total[places] += corrected[places]
-            corrected[places] = 0.0
-            self.residuals[rank] = corrected
-        return total / len(gradients)
+def blocks_of(
+    rng: np.random.Generator, size: int, count: int, steps: int
+) -> list[list[list[np.ndarray]]]:
+    """Gradients of one bucket by step and rank: whole numbers in a block of places of each rank's own,
+    zeros elsewhere. So the mean shows what each rank sent. No two magnitudes are alike."""
+    found = []
+    for _ in range(steps):
+        flat = rng.permutation(np.arange(1, size * count + 1)) * rng.choice([-1, 1], size * count)
+        own = np.zeros((size, size * count), np.float32)
+        for rank in range(size):
+            place = slice(rank * count, (rank + 1) * count)
+            own[rank, place] = flat[place]
+        found.append([list(own)])
+    return found
 
 
-class PowerOracle:
-    """PowerSGD of all ranks in one process, in float64, by QR; its random Q is its own."""
-
-    def __init__(self, rank: int, error_feedback: bool = True) -> None:
-        self.rank, self.error_feedback = rank, error_feedback
-        self.errors: dict[int, list[np.ndarray]] = {}
-        self.factors: dict[int, np.ndarray] = {}
-
-    def __call__(self, gradients: list[np.ndarray], shapes: list[tuple[int, ...]]) -> np.ndarray:
-        """The compressed mean of flat gradients, one a rank, of parameters of these shapes."""
-        starts = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
-        found = []
-        for place, shape in enumerate(shapes):
-            own = [g[starts[place] : starts[place + 1]].astype(np.float64) for g in gradients]
-            found.append(
-                self._one(place, shape, own) if is_thin(shape, self.rank) else np.mean(own, 0)
+def check_sent(
+    applied: list[np.ndarray], steps: list[list[list[np.ndarray]]], number: int, feedback: bool,
+    name: str,
+) -> None:  # fmt: skip
+    """Of `blocks_of`'s gradients, step by step: each rank sent its `number` largest, as they were, of
+    the gradient and what it had not sent before."""
+    size = len(steps[0][0])
+    hint = ("the residual of this bucket is added first, the largest of the *sum* are sent, and what was "
+            "sent is no longer in the residual")  # fmt: skip
+    waiting = [np.zeros(len(applied[0]) // size) for _ in range(size)]
+    for step, (gradients,) in enumerate(steps):
+        for rank, block in enumerate(np.split(np.asarray(applied[step], np.float64), size)):
+            where = f"{name}: what rank {rank} sent in step {step}"
+            due = waiting[rank] + np.split(gradients[rank], size)[rank].astype(np.float64)
+            sent = np.rint(size * block)  # a mean over three ranks is rounded
+            went = sent != 0
+            zeros = int((due == 0).sum())  # one that was sent can't be seen
+            assert number - zeros <= went.sum() <= number, (
+                f"{where}: {int(went.sum())} elements, expected {number}\nhint: {hint}"
             )
+            assert_equal(sent[went], due[went], name=where, hint=hint)
+            assert_close(size * block, sent, rtol=1e-6, atol=0, name=f"{where}: the mean")
+            assert np.abs(due[went]).min() >= np.abs(due[~went]).max(), (
+                f"{where}: a smaller one went, and a larger one waits\nhint: {hint}"
+            )
+            waiting[rank] = due - sent if feedback else 0.0 * due
+
+
+def largest_alone(fraction: float) -> Reduce:
+    """A mean of each rank's largest elements of this gradient; nothing else is remembered or sent."""
+
+    def reduce(gradients: list[np.ndarray], shapes: Any = None) -> np.ndarray:
+        parts = []
+        for gradient in gradients:
+            least = np.partition(np.abs(gradient), -kept(len(gradient), fraction))
+            parts.append(gradient * (np.abs(gradient) >= least[-kept(len(gradient), fraction)]))
+        return np.mean(parts, 0)
+
+    return reduce
+
+
+def best_of_rank(rank: int) -> Reduce:
+    """The best approximation of the mean by matrices of this rank, by an SVD; nothing is remembered."""
+
+    def reduce(gradients: list[np.ndarray], shapes: list[tuple[int, ...]]) -> np.ndarray:
+        found = []
+        for part in split(np.mean(gradients, 0), shapes):
+            if is_thin(part.shape, rank):
+                u, values, v = np.linalg.svd(part, full_matrices=False)
+                part = (u[:, :rank] * values[:rank]) @ v[:rank]
+            found.append(part.reshape(-1))
         return np.concatenate(found)
 
-    def _one(self, place: int, shape: tuple[int, ...], own: list[np.ndarray]) -> np.ndarray:
-        matrices = [g.reshape(shape[0], -1) for g in own]
-        if self.error_feedback and place in self.errors:
-            matrices = [m + e for m, e in zip(matrices, self.errors[place], strict=True)]
-        mean = np.mean(matrices, 0)
-        fresh = np.random.default_rng(place).standard_normal((mean.shape[1], self.rank))
-        p, _ = np.linalg.qr(mean @ self.factors.get(place, fresh))
-        self.factors[place] = mean.T @ p
-        product = p @ self.factors[place].T
-        self.errors[place] = [m - product for m in matrices]
-        return product.reshape(-1)
+    return reduce
 
 
 def is_thin(shape: tuple[int, ...], rank: int) -> bool:
@@ -121,15 +163,15 @@ def same_on_all(results: list[dict[str, Any]], name: str) -> list[list[np.ndarra
 
 
 def check_each_piece(
-    group: Any, size: int, wanted: list[tuple[np.ndarray, np.ndarray]], name: str
+    group: Any, size: int, wanted: list[tuple[np.ndarray, np.ndarray]], name: str, hint: str = ""
 ) -> None:
     """(bytes, messages) between each two ranks before each barrier, as the switch counted them."""
     found = pieces(group, size, len(wanted))
     for place, (sent, counted) in enumerate(wanted):
         assert_equal(messages(found[place]), counted,
-                     name=f"{name}: messages from (row) to (column) in call {place}")  # fmt: skip
+                     name=f"{name}: messages from (row) to (column) in call {place}", hint=hint)  # fmt: skip
         assert_equal(sent_bytes(found[place]), sent,
-                     name=f"{name}: bytes from (row) to (column) in call {place}")  # fmt: skip
+                     name=f"{name}: bytes from (row) to (column) in call {place}", hint=hint)  # fmt: skip
 
 
 def network_problem(
@@ -227,6 +269,31 @@ def power_traffic(
         counts.append(rank * sum(int(np.prod(shape[1:])) for shape in thin))
     sent = np.array([all_reduce_bytes(count, size, 4) for count in counts]).sum(0)
     return around(sent.tolist()), around([2 * (size - 1) * len(counts)] * size)
+
+
+def check_projected(
+    applied: list[np.ndarray], gradients: list[np.ndarray], shapes: list[tuple[int, ...]], rank: int,
+    name: str,
+) -> None:  # fmt: skip
+    """A first call's result: P·Pᵀ·mean for orthonormal P, which has as large a product with the mean as
+    with itself, `rank` singular values, and is not nothing; what is not compressed is the mean."""
+    hint = "P, averaged and orthonormalised, then Q = Mᵀ·P, averaged: P·Qᵀ is the mean's part in P's columns"
+    wanted = split(np.mean(gradients, 0, dtype=np.float64), shapes)
+    for place, (got, mean) in enumerate(zip(split(applied, shapes), wanted, strict=True)):
+        what = f"{name}: parameter {place} {shapes[place]}"
+        got = np.asarray(got, np.float64)
+        if not is_thin(shapes[place], rank):
+            assert_close(got, mean, rtol=1e-5, atol=1e-6, name=f"{what}, not compressed")
+            continue
+        got, mean = (each.reshape(shapes[place][0], -1) for each in (got, mean))
+        size = (got**2).sum()
+        assert size > 0.01 * rank / max(got.shape) * (mean**2).sum(), (
+            f"{what}: of the mean nearly nothing is applied\nhint: {hint}"
+        )
+        assert_close((got * mean).sum(), size, rtol=1e-3, atol=0, hint=hint,
+                     name=f"{what}: ⟨result, mean⟩ against |result|²")  # fmt: skip
+        squares = np.linalg.eigvalsh(got.T @ got if got.shape[1] < got.shape[0] else got @ got.T)
+        assert (squares[:-rank] < 1e-8 * squares[-1]).all(), f"{what}: it is not of rank {rank}"
 
 
 def check_vectors(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from collectives_cases import assert_within
 from traffic import chunk_sizes
 
 GROUP = 256
@@ -37,6 +38,15 @@ def bound_of_int8(tensors: list[np.ndarray], average: bool) -> np.ndarray:
         second = (group_maxima(total) + steps) / 127
         found.append(steps + second + 1e-5 * sum(np.abs(p) for p in parts) + 1e-5 * steps)
     return np.concatenate(found) / (size if average else 1)
+
+
+def assert_int8(got: Any, exact: np.ndarray, bound: np.ndarray, name: str) -> None:
+    """Every element within its own bound, as by `bound_of_int8`."""
+    assert_within(
+        got, exact, bound, name, "each rank's chunk is rounded once (to its group's own scale; a group "
+        "begins where its chunk begins), summed in float32, and the sum is rounded once; it is divided by "
+        "the ranks where the mean is asked for"
+    )  # fmt: skip
 
 
 def int8_traffic(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:

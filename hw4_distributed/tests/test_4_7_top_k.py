@@ -5,12 +5,14 @@ from __future__ import annotations
 import drivers_compression as drivers
 import numpy as np
 from compression_cases import (
-    TopKOracle,
+    blocks_of,
     check_each_piece,
+    check_largest,
+    check_sent,
     dense,
     each_of,
     kept,
-    largest_of,
+    largest_alone,
     loss_of,
     network_problem,
     same_on_all,
@@ -18,7 +20,7 @@ from compression_cases import (
     whole_numbers,
 )
 from gradescope_utils.autograder_utils.decorators import number, weight
-from traffic import all_reduce_bytes, around
+from traffic import all_reduce_bytes, around, in_words
 
 from autograder.testing import Measure, assert_close, assert_equal
 
@@ -33,10 +35,7 @@ def test_the_largest_and_of_equals_the_lower_place(student, rng):
     counts = [20, 110, 7, 13, 2, 9, 1]
     got = student.run(drivers.largest_places, values=values, counts=counts)
     for own, count, places in zip(values, counts, got, strict=True):
-        wanted = largest_of(own, count).astype(np.int32)
-        assert_equal(places, wanted, name=f"the {count} largest places of {len(own)} elements",
-                     hint="sort the magnitudes stably, and take the places in rising order; "
-                     "torch.topk promises nothing about ties")  # fmt: skip
+        check_largest(own, count, places, f"the {count} largest places of {len(own)} elements")
 
 
 @number("4.7")
@@ -50,48 +49,43 @@ def test_everything_sent_is_the_dense_mean(student, rng):
             size, drivers.reduce_steps, each=each_of(steps), kind="top k", options={"fraction": 1.0},
             shapes=[[(37,)], [(5,)]],
         )  # fmt: skip
-        applied = same_on_all(group.results, f"{size} ranks")
+        applied = same_on_all(group.results, f"{in_words(size)}")
         for step, buckets in enumerate(steps):
             for index, gradients in enumerate(buckets):
                 wanted = np.mean(np.stack(gradients).astype(np.float64), 0)
                 # n − 1 additions and a division, each within 2^-24 of what it rounds; sums below 20.
                 assert_close(applied[step][index], wanted, rtol=0, atol=1.2e-6 * size,
-                             name=f"{size} ranks: step {step}, bucket {index}")  # fmt: skip
+                             name=f"{in_words(size)}: step {step}, bucket {index}")  # fmt: skip
 
 
 @number("4.7")
 @weight(1)
 def test_what_is_not_sent_is_sent_later(student, rng):
-    """Six steps on two buckets, whole numbers: each result exact, and applied + left = the sum."""
-    shapes = [[(25, 4), (11,)], [(60,)]]
-    sizes = [111, 60]
+    """Step by step what each rank sent; and on two buckets, applied + left = the sum."""
     for size, fraction, feedback in (
         (1, 0.2, True),
         (2, 0.05, True),
-        (4, 0.1, True),
+        (4, 0.02, True),
         (2, 0.1, False),
     ):
-        steps = whole_numbers(rng, size, sizes, 6)
         options = {"fraction": fraction, "error_feedback": feedback}
+        name = f"{in_words(size)}, {options}"
+        steps = blocks_of(rng, size, 50, 6)
         group = student.group(size, drivers.reduce_steps, each=each_of(steps), kind="top k",
-                              options=options, shapes=shapes)  # fmt: skip
-        name = f"{size} ranks, {options}"
+                              options=options, shapes=[[(10, size), (40 * size,)]])  # fmt: skip
+        applied = [step[0] for step in same_on_all(group.results, name)]
+        check_sent(applied, steps, kept(50 * size, fraction), feedback, name)
+    for size, fraction in ((1, 0.2), (2, 0.05), (4, 0.1)):
+        sizes, name = [111, 60], f"{in_words(size)}, {fraction:.0%}"
+        steps = whole_numbers(rng, size, sizes, 6)
+        group = student.group(size, drivers.reduce_steps, each=each_of(steps), kind="top k",
+                              options={"fraction": fraction}, shapes=[[(25, 4), (11,)], [(60,)]])  # fmt: skip
         applied = same_on_all(group.results, name)
         for index in range(len(sizes)):
-            oracle = TopKOracle(fraction, feedback)
-            for step, buckets in enumerate(steps):
-                assert_equal(
-                    applied[step][index], oracle(buckets[index]).astype(np.float32),
-                    name=f"{name}: step {step}, bucket {index}",
-                    hint="the residual of this bucket is added first, the largest of the *sum* are "
-                    "sent, and what was sent is no longer in the residual",
-                )  # fmt: skip
-            if not feedback:
-                continue
             left = np.stack([np.asarray(r["left"][index]) for r in group.results])
             total = np.sum([np.sum(buckets[index], 0) for buckets in steps], 0)
             assert_equal(size * np.sum([s[index] for s in applied], 0) + left.sum(0), total,
-                         name=f"{name}: all that was applied and all that is left")  # fmt: skip
+                         name=f"{name}: all that was applied and all that is left, bucket {index}")  # fmt: skip
 
 
 @number("4.7")
@@ -104,21 +98,28 @@ def test_only_places_and_values_travel(student, rng):
         (4, 30_000, 0.01),
         (4, 20, 0.001),
     ):
-        steps = [[[rng.standard_normal(count).astype(np.float32) for _ in range(size)]]] * 2
+        steps = blocks_of(rng, size, count // size, 2)
         group = student.group(
             size, drivers.reduce_steps, each=each_of(steps), kind="top k",
             options={"fraction": fraction}, shapes=[[(count,)]],
         )  # fmt: skip
-        sent = 8 * kept(count, fraction) * (size - 1)
-        each = (around([sent] * size), around([2 * (size - 1)] * size))
-        check_each_piece(group, size, [each] * 2, f"{size} ranks, {fraction:.1%} of {count}")
-        same_on_all(group.results, f"{size} ranks")
+        number = kept(count, fraction)
+        each = (around([8 * number * (size - 1)] * size), around([2 * (size - 1)] * size))
+        name = f"{in_words(size)}, {fraction:.1%} of {count}"
+        check_each_piece(
+            group, size, [each] * 2, name, "places are int32 and values float32: 8 bytes an element, "
+            "in two messages a step of the ring; places as int64 make it 1.5 times as much",
+        )  # fmt: skip
+        applied = [step[0] for step in same_on_all(group.results, name)]
+        check_sent(applied, steps, number, True, name)
         if count == 30_000:
             ratio = 2 * sum(all_reduce_bytes(count, size, 4)) / group.sent.sum()
             assert ratio >= 25, (
                 f"{ratio:.1f}x fewer bytes than the dense mean, at least 25x are asked"
             )
-            student.measure(Measure(name=f"fewer bytes at 1% on {size} ranks", value=float(ratio)))
+            student.measure(
+                Measure(name=f"fewer bytes at 1% on {in_words(size)}", value=float(ratio))
+            )
 
 
 @number("4.7")
@@ -129,7 +130,7 @@ def test_feedback_trains_almost_like_dense(student, rng):
     problem = network_problem(rng, size, (24, 32, 6))
     full, without = (
         loss_of(problem, train_here(problem, reduce, rate, steps)[0])
-        for reduce in (dense, TopKOracle(0.01, error_feedback=False))
+        for reduce in (dense, largest_alone(0.01))
     )
     group = student.group(
         size, drivers.train_network, kind="top k", options={"fraction": 0.01},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import drivers_compression as drivers
 import numpy as np
 from compression_cases import (
-    PowerOracle,
+    best_of_rank,
     check_each_piece,
+    check_projected,
     check_vectors,
     dense,
     each_of,
@@ -20,7 +21,7 @@ from compression_cases import (
     train_here,
 )
 from gradescope_utils.autograder_utils.decorators import number, weight
-from traffic import all_reduce_bytes, around
+from traffic import all_reduce_bytes, around, in_words
 
 from autograder.testing import Measure, assert_close, assert_equal
 
@@ -65,13 +66,13 @@ def test_a_mean_of_low_rank_comes_back_whole(student, rng):
             size, drivers.reduce_steps, each=each_of(steps), kind="power",
             options={"rank": rank, "error_feedback": False}, shapes=shapes,
         )  # fmt: skip
-        applied = same_on_all(group.results, f"{size} ranks, rank {rank}")[1]
+        applied = same_on_all(group.results, f"{in_words(size)}, rank {rank}")[1]
         for index, bucket in enumerate(shapes):
             for place, got in enumerate(split(applied[index], bucket)):
                 # Entries of the ranks' parts are below 20: 2^-24 of it, some tens of roundings.
                 assert_close(
                     got, means[index][place], rtol=0, atol=1e-4,
-                    name=f"{size} ranks, rank {rank}: parameter {place} {bucket[place]} of bucket {index}",
+                    name=f"{in_words(size)}, rank {rank}: parameter {place} {bucket[place]} of bucket {index}",
                     hint="P is averaged over the ranks before it is made orthonormal, each matrix of a "
                     "bucket by itself; Q = Mᵀ·P with the P that all share; vectors are averaged",
                 )  # fmt: skip
@@ -93,8 +94,11 @@ def test_two_all_reduces_of_thin_factors(student, rng):
             shapes=shapes,
         )  # fmt: skip
         wanted = [power_traffic(bucket, rank, size) for bucket in shapes] * len(steps)
-        check_each_piece(group, size, wanted, f"{size} ranks, rank {rank}")
-        same_on_all(group.results, f"{size} ranks")
+        check_each_piece(group, size, wanted, f"{in_words(size)}, rank {rank}")
+        applied = same_on_all(group.results, f"{in_words(size)}")
+        for index, bucket in enumerate(shapes):
+            check_projected(applied[0][index], steps[0][index], bucket, rank,
+                            f"{in_words(size)}, bucket {index}, first call")  # fmt: skip
         if len(shapes) == 1:
             count = len(steps[0][0][0])
             ratio = float(sum(all_reduce_bytes(count, size, 4)) / group.sent.sum())
@@ -122,7 +126,7 @@ def test_what_a_step_leaves_out_is_not_lost(student, rng):
             size, drivers.reduce_steps, each=each_of(steps), kind="power", options={"rank": rank},
             shapes=shapes,
         )  # fmt: skip
-        name = f"{size} ranks, rank {rank}"
+        name = f"{in_words(size)}, rank {rank}"
         applied = [split(s[0], shapes[0]) for s in same_on_all(group.results, name)]
         for place in (0, 2):
             errors = [np.asarray(r["left"][0][str(place)], np.float64) for r in group.results]
@@ -153,7 +157,7 @@ def test_feedback_trains_almost_like_dense(student, rng):
     problem = network_problem(rng, size, (24, 32, 6))
     full, without = (
         loss_of(problem, train_here(problem, reduce, rate, steps)[0])
-        for reduce in (dense, PowerOracle(1, error_feedback=False))
+        for reduce in (dense, best_of_rank(1))
     )
     group = student.group(
         size, drivers.train_network, kind="power", options={"rank": 1},

@@ -5,11 +5,17 @@ from __future__ import annotations
 import drivers_collectives
 import drivers_compression as drivers
 import numpy as np
-from collectives_cases import assert_within
 from compression_cases import check_each_piece
 from gradescope_utils.autograder_utils.decorators import number, weight
-from quantized_cases import GROUP, bound_of_int8, group_maxima, int8_traffic, local_sgd_here
-from traffic import all_reduce_bytes, around, messages, pieces, sent_bytes
+from quantized_cases import (
+    GROUP,
+    assert_int8,
+    bound_of_int8,
+    group_maxima,
+    int8_traffic,
+    local_sgd_here,
+)
+from traffic import all_reduce_bytes, around, in_words, messages, pieces, sent_bytes
 
 from autograder.testing import Measure, assert_close, assert_equal
 
@@ -95,15 +101,15 @@ def test_the_sum_is_within_two_roundings(student, rng):
         for place, case in enumerate(cases):
             exact = np.sum(case["tensors"], 0, dtype=np.float64) / (size if case["average"] else 1)
             bound = bound_of_int8(case["tensors"], case["average"])
-            name = f"{size} ranks, {len(exact)} elements, average={case['average']}"
+            name = f"{in_words(size)}, {len(exact)} elements, average={case['average']}"
             values = [result[place]["value"] for result in group.results]
-            assert_within(values[0], exact, bound if size > 1 else 0 * bound, f"{name}: rank 0")
+            assert_int8(values[0], exact, bound if size > 1 else 0 * bound, f"{name}: rank 0")
             for rank, value in enumerate(values):
                 assert np.array_equal(value, values[0]), (
                     f"{name}: rank {rank} and rank 0 differ: the owner of a chunk must take its own "
                     "quantised sum too"
                 )
-        check_each_piece(group, size, wanted, f"{size} ranks, int8")
+        check_each_piece(group, size, wanted, f"{in_words(size)}, int8")
 
 
 @number("4.9")
@@ -144,14 +150,14 @@ def test_local_sgd_takes_the_mean_every_h_steps(student, rng):
             for step, (got, wanted) in enumerate(zip(result["states"], oracle[rank], strict=True)):
                 for name, value in wanted.items():
                     assert_close(got[name], value, rtol=2e-6, atol=1e-5,
-                                 name=f"{size} ranks, every={every}: {name} on rank {rank} after "
+                                 name=f"{in_words(size)}, every={every}: {name} on rank {rank} after "
                                  f"{step} steps")  # fmt: skip
         means = [np.array(all_reduce_bytes(n, size, w)) for n, w in ((19, 4), (7, 8))]
         sent = around(sum(means).tolist())
         for step, piece in enumerate(pieces(group, size, steps + 1)[1 : steps + 1]):
             due = (step + 1) % every == 0
             assert_equal(sent_bytes(piece), sent if due else 0 * sent,
-                         name=f"{size} ranks, every={every}: bytes of step {step + 1}")  # fmt: skip
+                         name=f"{in_words(size)}, every={every}: bytes of step {step + 1}")  # fmt: skip
             assert_equal(messages(piece), around([4 * (size - 1) * due] * size),
-                         name=f"{size} ranks, every={every}: messages of step {step + 1}",
+                         name=f"{in_words(size)}, every={every}: messages of step {step + 1}",
                          hint="all tensors of one type in one all-reduce: two types here")  # fmt: skip
