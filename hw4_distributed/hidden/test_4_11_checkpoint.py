@@ -19,6 +19,7 @@ from checkpoint_cases import (
     told,
 )
 from gradescope_utils.autograder_utils.decorators import number, weight
+from traffic import in_words
 
 from autograder.testing import assert_equal
 from autograder.testing.disk import Disk, arrays, crashes_of, run_log
@@ -64,7 +65,7 @@ def test_ranks_save_at_once_and_any_of_them_crashes(student, rng):
         common = {"files": arrays(files), "step": 2, "extra": extra}
         group = student.group(size, drivers.save_on_ranks, each=each, slow=slow, keep=2, **common)
         log = told(group, files)
-        text = f"{size} ranks save step 2"
+        text = f"{in_words(size)} save step 2"
         known = [first, saved_as(run_log(files, log), 2, states[1], extra, text)]
         during, after = crashes_of(Disk.holding(files), log, rng)
         check_crashes(student, during, known, {1, 2}, text)
@@ -103,7 +104,7 @@ def test_training_goes_on_bit_for_bit_on_other_ranks(student, rng):
             size, drivers.train, files=arrays(files), start=start, steps=14, stop=stop
         )
         for rank, result in enumerate(group.results):
-            assert result["anew"] is (done == 0), f"{size} ranks at step {done}: started anew"
+            assert result["anew"] is (done == 0), f"{in_words(size)} at step {done}: started anew"
             assert_equal(result["weights"], weights.numpy(), name=f"weights of rank {rank} of {size} at "
                          f"step {stop}", hint="weights, both moments and the generator")  # fmt: skip
         files = run_log(files, told(group, files))

@@ -5,10 +5,13 @@ A barrier after each forward and each backward lets the switch count what it sen
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from typing import Any
 
 import numpy as np
+
+MMAP_THRESHOLD = -3  # glibc's number of it
 
 
 def _leaf(values: np.ndarray, dtype: str = "float64", needs_grad: bool = True) -> Any:
@@ -119,6 +122,36 @@ def attention_costs(case: dict[str, Any]) -> dict[str, Any]:
         y.backward(_leaf(case["upstream"], case["dtype"], False))
     found["backward"] = {"held": watched.most, "flops": counter.get_total_flops()}
     return found
+
+
+def large_attention(seed: int, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """A causal forward and backward of chunks that are made here, with the queries as the upstream
+    gradient. The first two columns of the output and of the gradients.
+
+    What is let go of is given back at once: else the allocator keeps what it finds no use for.
+    """
+    import ctypes
+
+    import torch
+
+    from distributed_training.communicator import connect
+    from distributed_training.ring_attention import ring_attention
+
+    ranks = connect()
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 1 << 17)
+    leaves = [torch.tensor(part).requires_grad_() for part in large_chunk(seed, ranks.rank, shape)]
+    y = ring_attention(*leaves, ranks)
+    y.backward(leaves[0].detach())
+    tensors = [y.detach(), *(leaf.grad for leaf in leaves)]
+    names = ("output", "query", "key", "value")
+    return {n: t[0, 0, :, :2].clone().numpy() for n, t in zip(names, tensors, strict=True)}
+
+
+def large_chunk(seed: int, rank: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """A rank's queries, keys and values, float32: the trusted side makes the same."""
+    rng = np.random.default_rng([seed, rank])
+    return [rng.standard_normal(shape, np.float32) for _ in range(3)]
 
 
 def mixtures(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:

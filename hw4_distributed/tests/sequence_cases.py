@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from drivers_sequence import large_chunk
 from llama_cases import U, assert_near
 from torch.nn import functional as F
-from traffic import around, chunk_sizes, pieces, sent_bytes
+from traffic import around, chunk_sizes, in_words, pieces, sent_bytes
 
 from autograder.testing import assert_equal
+from autograder.testing.student import StudentError
 
 WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2}
 TENSORS = ("query", "key", "value", "upstream")
@@ -88,6 +91,26 @@ def check_attention(
     assert all(result["intact"] for result in results), f"{text}: an input was written into"
 
 
+def check_large(
+    results: list[dict[str, np.ndarray]], seed: int, shape: tuple[int, ...], text: str
+) -> None:
+    """Two columns of all against torch in float32: far from exact, near enough to be attention."""
+    made = [large_chunk(seed, rank, shape) for rank in range(len(results))]
+    leaves = [torch.tensor(np.concatenate([parts[i] for parts in made], 2), requires_grad=True)
+              for i in range(3)]  # fmt: skip
+    y = F.scaled_dot_product_attention(*leaves, is_causal=True)
+    y.backward(leaves[0].detach())
+    tensors = [y.detach(), *(leaf.grad for leaf in leaves)]
+    for name, tensor in zip(("output", "query", "key", "value"), tensors, strict=True):
+        wanted = tensor[0, 0, :, :2].numpy()
+        got = np.concatenate([np.asarray(result[name]) for result in results])
+        assert got.shape == wanted.shape, f"{text}: {name} of shape {got.shape}"
+        # Sums of 16,384 products in float32, twice one after the other: 1e-5 of the largest or so.
+        assert_near(
+            got, wanted, 1e-3 * float(np.abs(wanted).max()), f"{text}: {name} (its gradient)"
+        )
+
+
 def check_ring(group: Any, size: int, cases: list[dict[str, Any]]) -> None:
     """By the switch: to the next rank only, so many bytes, and one chunk at a time."""
     found = pieces(group, size, 2 * len(cases))
@@ -104,8 +127,8 @@ def check_ring(group: Any, size: int, cases: list[dict[str, Any]]) -> None:
             posted[event.rank] += event.size * (1 if event.kind == "receive" else -1)
             assert posted[event.rank] <= at_once, (
                 f"rank {event.rank} asks for {posted[event.rank]:,} bytes more than it has passed on;"
-                f" one chunk is {at_once:,}\nhint: pass a chunk on before the next one comes: "
-                "a rank holds its own and one that visits"
+                f" what visits at one time is {at_once:,}\nhint: pass keys and values on before the next "
+                "ones come: a rank holds its own and those that visit"
             )
     for place, sends in enumerate(found[:-1]):
         case, backward = cases[place // 2], place % 2
@@ -114,7 +137,7 @@ def check_ring(group: Any, size: int, cases: list[dict[str, Any]]) -> None:
         way = "backward" if backward else "forward"
         assert_equal(
             sent_bytes(sends), around([times * chunk] * size),
-            name=f"{way}, {size} ranks, causal={case['causal']}: bytes from (row) to (column)",
+            name=f"{way}, {in_words(size)}, causal={case['causal']}: bytes from (row) to (column)",
             hint="forward: keys and values take size − 1 steps; backward: they do so again, and their "
             "gradients take size steps",
         )  # fmt: skip
@@ -130,7 +153,7 @@ def run_attentions(student: Any, driver: Any, cases: list[dict[str, Any]], size:
     each = [{"cases": [chunk_of(case, rank) for case in cases]} for rank in range(size)]
     group = student.group(size, driver, each=each)
     for place, case in enumerate(cases):
-        text = f"{'causal' if case['causal'] else 'not causal'}, {size} ranks, {case['dtype']}"
+        text = f"{'causal' if case['causal'] else 'not causal'}, {in_words(size)}, {case['dtype']}"
         check_attention([result[place] for result in group.results], case, text)
     check_ring(group, size, cases)
     return group
@@ -190,8 +213,67 @@ def mixture_args(case: dict[str, Any], rank: int) -> dict[str, Any]:
 
 
 def chosen_experts(logits: np.ndarray, top_k: int) -> np.ndarray:
-    """(tokens, top_k): the largest logits, of equal ones the lower expert first."""
-    return np.argsort(-logits, axis=-1, kind="stable")[:, :top_k]
+    """(tokens, experts) bool: those that fewer than top_k others come before. An expert comes before
+    another with a larger logit, or with an equal one and a lower number."""
+    mine, others = logits[:, :, None], logits[:, None, :]
+    lower = np.tri(logits.shape[1], k=-1, dtype=bool)
+    return ((others > mine) | ((others == mine) & lower)).sum(-1) < top_k
+
+
+def check_routes(case: dict[str, Any], found: dict[str, Any]) -> None:
+    """The experts in order, their weights by the definition, the gradient by steps into the complex."""
+    name = f"top {case['top_k']} of {case['logits'].shape[1]}"
+    chosen, rows = np.asarray(found["chosen"]["value"]), np.arange(len(case["logits"]))[:, None]
+    allowed = chosen_experts(case["logits"], case["top_k"])
+    assert chosen.shape == (len(allowed), case["top_k"]), f"{name}: chosen has shape {chosen.shape}"
+    assert chosen.dtype == np.int64 and ((chosen >= 0) & (chosen < allowed.shape[1])).all(), (
+        f"{name}: experts are int64 from 0 to {allowed.shape[1] - 1}, got {chosen.dtype} {chosen}"
+    )
+    hint = "of equal logits the lower expert comes first: a stable sort"
+    got = np.zeros_like(allowed)
+    got[rows, chosen] = True
+    assert_equal(got, allowed, name=f"{name}: whether each token has chosen each expert", hint=hint)
+    picked = case["logits"][rows, chosen]
+    falls = np.diff(picked) < 0
+    assert (falls | ((np.diff(picked) == 0) & (np.diff(chosen) > 0))).all(), (
+        f"{name}: the largest logit comes first, got experts {chosen.tolist()}\nhint: {hint}"
+    )
+
+    def shares(logits: np.ndarray) -> np.ndarray:
+        powers = np.exp(logits - case["logits"].max()) * allowed
+        return (powers / powers.sum(1)[:, None])[rows, chosen]
+
+    near = "a softmax over the chosen logits alone"
+    assert_near(found["weights"]["value"], shares(case["logits"]), 1e-14, f"{name}: weights", near)
+    wanted = slopes(lambda logits: (shares(logits) * case["upstream"]).sum(), case["logits"])
+    assert_near(found["gradient"]["value"], wanted, 1e-13, f"{name}: gradient", near)
+
+
+def check_balance(case: dict[str, Any], found: dict[str, Any]) -> None:
+    """The loss token by token, and its gradient by steps into the complex."""
+    tokens, experts = case["logits"].shape
+
+    def loss(logits: np.ndarray) -> Any:
+        total = 0.0
+        for row in np.exp(logits):
+            for expert in case["chosen"].reshape(-1):
+                total = total + row[expert] / row.sum()
+        return total * experts / tokens / case["chosen"].size
+
+    assert_near(found["loss"]["value"], loss(case["logits"]), 1e-13, "balance loss")
+    wanted = case["scale"] * slopes(loss, case["logits"])
+    assert_near(found["gradient"]["value"], wanted, 1e-13, "gradient of the balance loss",
+                "it flows through the probabilities alone")  # fmt: skip
+
+
+def slopes(function: Callable[[np.ndarray], Any], at: np.ndarray) -> np.ndarray:
+    """The derivative by each element: Im f(x + ih)/h, where nothing cancels however small h is."""
+    found = np.zeros(at.shape)
+    for place in np.ndindex(at.shape):
+        moved = at.astype(complex)
+        moved[place] += 1e-30j
+        found[place] = np.imag(function(moved)) / 1e-30
+    return found
 
 
 def mixture_oracle(case: dict[str, Any]) -> dict[str, Any]:
@@ -200,9 +282,8 @@ def mixture_oracle(case: dict[str, Any]) -> dict[str, Any]:
     weights = {e: {k: torch.tensor(v).requires_grad_() for k, v in parts.items()}
                for e, parts in case["experts"].items()}  # fmt: skip
     logits = x @ router.T
-    chosen = torch.tensor(chosen_experts(logits.detach().numpy(), case["top_k"]))
-    allowed = torch.zeros_like(logits, dtype=torch.bool).scatter(1, chosen, True)
-    shares = logits.masked_fill(~allowed, -torch.inf).softmax(-1).nan_to_num()
+    allowed = chosen_experts(logits.detach().numpy(), case["top_k"])
+    shares = logits.masked_fill(torch.tensor(~allowed), -torch.inf).softmax(-1).nan_to_num()
     y = torch.zeros_like(x)
     for e, w in weights.items():
         done = (F.silu(x @ w["gate"].T) * (x @ w["up"].T)) @ w["down"].T
@@ -210,7 +291,7 @@ def mixture_oracle(case: dict[str, Any]) -> dict[str, Any]:
     y.backward(torch.tensor(case["upstream"]))
     return {"output": y.detach().numpy(), "x": x.grad.numpy(), "router": router.grad.numpy(),
             "experts": {e: {k: t.grad.numpy() for k, t in w.items()} for e, w in weights.items()},
-            "chosen": chosen.numpy()}  # fmt: skip
+            "chosen": allowed}  # fmt: skip
 
 
 def pairs_between(case: dict[str, Any], chosen: np.ndarray) -> np.ndarray:
@@ -221,7 +302,8 @@ def pairs_between(case: dict[str, Any], chosen: np.ndarray) -> np.ndarray:
         home[list(experts_of(case, rank))] = rank
     found = np.zeros((size, size), np.int64)
     for rank in range(size):
-        found[rank] = np.bincount(home[chosen[tokens_of(case, rank)]].reshape(-1), minlength=size)
+        rows = chosen[tokens_of(case, rank)].sum(0)
+        found[rank] = np.bincount(home, rows, size).astype(np.int64)
     return found
 
 
@@ -244,7 +326,8 @@ def check_mixture(
     for rank, result in enumerate(results):
         place = tokens_of(case, rank)
         near(result["output"], wanted["output"][None, place], f"output on rank {rank}",
-             "rows come back in the order in which they were sent: by expert, then by token")  # fmt: skip
+             "the weights are a softmax over the chosen logits alone; and rows come back in the order "
+             "in which they were sent: by expert, then by token")  # fmt: skip
         if case["needs_grad"]:
             near(result["x"], wanted["x"][None, place], f"input's gradient on rank {rank}",
                  "two ways: through the rows sent to experts, and through the router's weights")  # fmt: skip
@@ -289,7 +372,15 @@ def run_mixtures(student: Any, driver: Any, cases: list[dict[str, Any]]) -> tupl
     in the forwards (bytes without the counts, by a row's)."""
     size = len(cases[0]["tokens"])
     each = [{"cases": [mixture_args(case, rank) for case in cases]} for rank in range(size)]
-    group = student.group(size, driver, each=each)
+    try:
+        group = student.group(size, driver, each=each)
+    except StudentError as error:
+        if error.title == "deadlock" and "barrier" in error.message:
+            error.message += (
+                "\nhint: who waits in the barrier has ended its backward and never came to an exchange "
+                "of it: where a rank has no experts, nothing there needs a gradient unless you see to it"
+            )
+        raise
     routed = []
     for place, case in enumerate(cases):
         wanted = mixture_oracle(case)
