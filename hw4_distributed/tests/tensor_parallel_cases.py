@@ -12,6 +12,7 @@ from traffic import (
     all_reduce_bytes,
     around,
     chunk_sizes,
+    in_words,
     messages,
     pieces,
     sent_bytes,
@@ -106,7 +107,7 @@ def check_parts(
         )
         for name in from_the_head(wanted):
             whole = wanted[name]
-            text = f"{what} of {name}, {size} ranks: rank {rank}'s part"
+            text = f"{what} of {name}, {in_words(size)}: rank {rank}'s part"
             if whole is None:
                 assert mine[name] is None, f"{text}: there is one, of a weight that is not trained"
                 continue
@@ -129,7 +130,7 @@ def check_steps(
     """Logits, loss, gradients of each step on each rank, and the weights at the end."""
     for place, step in enumerate(wanted["steps"]):
         mine = [result["steps"][place] for result in group.results]
-        text = f"step {place}, {size} ranks, {dtype}"
+        text = f"step {place}, {in_words(size)}, {dtype}"
         for rank, found in enumerate(mine):
             part = slice(*bounds_of(config["vocab_size"], size, rank))
             assert_near(found["logits"]["value"], step["logits"][..., part],
@@ -168,7 +169,7 @@ def check_pieces(
     """What each piece between barriers sent: [(its name, (bytes, messages), a hint)]."""
     found = pieces(group, size, len(wanted))
     for sends, (name, (sent, counted), hint) in zip(found, wanted, strict=False):
-        text = f"{name}, {size} ranks"
+        text = f"{name}, {in_words(size)}"
         assert_equal(
             messages(sends), counted, name=f"{text}: messages from (row) to (column)", hint=hint
         )

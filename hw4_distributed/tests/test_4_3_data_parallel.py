@@ -14,7 +14,7 @@ from data_parallel_cases import (
 )
 from drivers_models import build_module
 from gradescope_utils.autograder_utils.decorators import number, weight
-from traffic import around, if_ranks_disagree, pieces, sent_bytes
+from traffic import around, if_ranks_disagree, in_words, pieces, sent_bytes
 
 from autograder.testing import Measure, assert_equal, reported_by_worker
 
@@ -40,7 +40,7 @@ def test_gradients_are_those_of_one_process_on_all_batches(student, rng):
     for size, kind in ((1, "wide"), (2, "buffers"), (3, "wide"), (4, "wide")):
         seed, batches = int(rng.integers(1, 1000)), draw_batches(rng, size, 2)
         group = _run(student, batches, kind, seed, 300)
-        check_gradients(group.results, one_process(kind, seed, batches), f"{size} ranks, {kind}")
+        check_gradients(group.results, one_process(kind, seed, batches), f"{in_words(size)}, {kind}")
         wanted = build_module(kind, seed).state_dict()
         for rank, result in enumerate(group.results):
             for name, value in wanted.items():
@@ -57,7 +57,7 @@ def test_one_collective_for_each_bucket(student, rng):
         seed, batches = int(rng.integers(1, 1000)), draw_batches(rng, size, 2)
         group = _run(student, batches, "wide", seed, bucket_bytes)
         buckets = expected_buckets("wide", bucket_bytes)
-        text = f"{size} ranks, bucket_bytes {bucket_bytes}"
+        text = f"{in_words(size)}, bucket_bytes {bucket_bytes}"
         start, *steps, rest = pieces(group, size, 3)
         once = around([start_bytes("wide") * (rank < size - 1) for rank in range(size)])
         assert_equal(sent_bytes(start), once, name=f"{text}: bytes sent before the first step",
@@ -82,7 +82,7 @@ def test_a_parameter_unused_on_one_rank_counts_as_zero(student, rng):
         for bucket_bytes in (1, 200):
             with if_ranks_disagree(ORDER):
                 group = _run(student, batches, "branches", seed, bucket_bytes, timeout=10)
-            text = f"{size} ranks with branches, bucket_bytes {bucket_bytes}"
+            text = f"{in_words(size)} with branches, bucket_bytes {bucket_bytes}"
             check_gradients(group.results, one_process("branches", seed, batches), text)
             buckets = expected_buckets("branches", bucket_bytes)
             for step in pieces(group, size, 4)[1:4]:
@@ -97,7 +97,7 @@ def test_tied_weights_travel_once_and_frozen_ones_never(student, rng):
         for bucket_bytes in (1, 600):
             seed, batches = int(rng.integers(1, 1000)), draw_batches(rng, size, 2)
             group = _run(student, batches, "tied", seed, bucket_bytes)
-            text = f"tied and frozen weights, {size} ranks, bucket_bytes {bucket_bytes}"
+            text = f"tied and frozen weights, {in_words(size)}, bucket_bytes {bucket_bytes}"
             for step in pieces(group, size, 3)[1:3]:
                 check_messages(step, expected_buckets("tied", bucket_bytes), text)
             check_gradients(group.results, one_process("tied", seed, batches), text)
@@ -111,7 +111,7 @@ def test_no_sync_sends_nothing_and_adds_up_to_one_big_batch(student, rng):
         seed = int(rng.integers(1, 1000))
         batches = draw_batches(rng, size, 6, accumulate=(0, 1, 3, 4))
         group = _run(student, batches, "wide", seed, 300)
-        text = f"{size} ranks, three micro-batches"
+        text = f"{in_words(size)}, three micro-batches"
         check_gradients(group.results, one_process("wide", seed, batches), text)
         steps = pieces(group, size, 7)[1:7]
         for place, step in enumerate(steps):
@@ -190,7 +190,7 @@ def test_buckets_leave_while_backward_still_runs(student, rng):
             bucket_bytes=bucket_bytes, raising=size == 3,
         )  # fmt: skip
         results = [{"after": [result]} for result in group.results]
-        check_gradients(results, one_process("chain", 5, batches), f"{size} ranks, overlapped")
+        check_gradients(results, one_process("chain", 5, batches), f"{in_words(size)}, overlapped")
         after = "Launch a bucket from the hook of its last gradient, in the background"
         if size == 3:
             after = (
@@ -198,5 +198,5 @@ def test_buckets_leave_while_backward_still_runs(student, rng):
                 "without an exception, on 2 ranks, they did go"
             )
         _check_gone(group, size, len(buckets), after)
-        check_messages(pieces(group, size, 1)[1], buckets, f"{size} ranks, overlapped")
+        check_messages(pieces(group, size, 1)[1], buckets, f"{in_words(size)}, overlapped")
     _check_not_waited_for(student, draw_batches(rng, 2, 1), bucket_bytes, buckets)

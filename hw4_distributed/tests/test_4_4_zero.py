@@ -5,7 +5,7 @@ from __future__ import annotations
 import drivers_zero as drivers
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
-from traffic import pieces, sent_bytes
+from traffic import in_words, pieces, sent_bytes
 from zero_cases import (
     HINT,
     OPTIONS,
@@ -47,7 +47,7 @@ def _check_shards_count(student, rng, kind, size, stage):
     added = by_owner(kind, stage, 300, numbers)
     wanted, _ = train_alone(kind, seed, batches, OPTIONS, added=added, before_forward=stage == 3)
     when = "before the second forward" if stage == 3 else "before the second step"
-    check_parameters(group.results, wanted, f"stage {stage}, {size} ranks, of which each has added "
+    check_parameters(group.results, wanted, f"stage {stage}, {in_words(size)}, of which each has added "
                      f"its number of {numbers} to its own shards {when}")  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_stages_one_and_two_end_where_plain_adamw_ends(student, rng):
         assert moved("wide", seed, wanted) > 0.05, "the oracle did not train"
         for stage, unit_bytes in ways[size]:
             group = _train(student, "wide", seed, stage, batches, unit_bytes=unit_bytes)
-            text = f"stage {stage}, {size} ranks, units of {unit_bytes} bytes"
+            text = f"stage {stage}, {in_words(size)}, units of {unit_bytes} bytes"
             check_parameters(group.results, wanted, text)
     for size, stage in ((2, 2), (3, 1)):
         _check_shards_count(student, rng, "wide", size, stage)
@@ -82,7 +82,7 @@ def test_stage_three_ends_where_plain_adamw_ends(student, rng):
         wanted, _ = train_alone("stack", seed, batches, OPTIONS)
         assert moved("stack", seed, wanted) > 0.05, "the oracle did not train"
         group = _train(student, "stack", seed, 3, batches)
-        check_parameters(group.results, wanted, f"stage 3, {size} ranks")
+        check_parameters(group.results, wanted, f"stage 3, {in_words(size)}")
     _check_shards_count(student, rng, "stack", 3, 3)
 
 
@@ -99,7 +99,7 @@ def test_bytes_of_a_step_are_those_of_its_stage(student, rng):
             assert not any(start), f"stage {stage}: something was sent before the first step"
             wanted = step_bytes("stack", stage, size, 500)
             alone, _ = train_alone("stack", seed, batches, OPTIONS)
-            check_parameters(group.results, alone, f"stage {stage}, {size} ranks")
+            check_parameters(group.results, alone, f"stage {stage}, {in_words(size)}")
             for step in steps:
                 assert_equal(
                     sent_bytes(step), wanted, name=f"stage {stage}, bytes from (row) to (column)",
@@ -110,7 +110,7 @@ def test_bytes_of_a_step_are_those_of_its_stage(student, rng):
         if size > 1:
             ratio = sent[3] / sent[1]
             student.measure(
-                Measure(name=f"stage 3 / data parallel, bytes, {size} ranks", value=ratio, full=1.5)
+                Measure(name=f"stage 3 / data parallel, bytes, {in_words(size)}", value=ratio, full=1.5)
             )
             assert ratio <= 1.5, f"stage 3 sends {ratio:.3f} times the bytes of data parallelism"
 
@@ -125,7 +125,7 @@ def test_clipping_takes_the_norm_over_all_shards(student, rng):
         max_norm = float(np.median(free))  # some steps are clipped, some are not
         wanted, norms = train_alone(kind, seed, batches, OPTIONS, max_norm)
         group = _train(student, kind, seed, stage, batches, max_norm=max_norm)
-        text = f"stage {stage}, {size} ranks, clipped to {max_norm:.3g}"
+        text = f"stage {stage}, {in_words(size)}, clipped to {max_norm:.3g}"
         for rank, result in enumerate(group.results):
             assert_close(np.array(result["norms"]), np.array(norms), rtol=1e-7,
                          name=f"{text}: norms before clipping on rank {rank}",
@@ -150,7 +150,7 @@ def test_a_parameter_unused_on_one_rank_ends_in_no_deadlock(student, rng):
             batches = batches_with(rng, size, 4, random_uses(rng, size, 4, words))
             wanted, _ = train_alone(kind, seed, batches, OPTIONS)
             group = _train(student, kind, seed, stage, batches, unit_bytes=100)
-            text = f"stage {stage}, {size} ranks that use {words[:size]}"
+            text = f"stage {stage}, {in_words(size)} that use {words[:size]}"
             check_parameters(group.results, wanted, text)
             for step in pieces(group, size, 5)[1:5]:
                 assert_equal(sent_bytes(step), step_bytes(kind, stage, size, 100),
@@ -169,7 +169,7 @@ def test_a_rank_holds_its_share(student, rng):
     for stage, kind in ((1, "wide"), (2, "wide"), (3, "stack")):
         group = _train(student, kind, seed, stage, batches)
         alone, _ = train_alone(kind, seed, batches, OPTIONS)
-        check_parameters(group.results, alone, f"stage {stage}, {size} ranks")
+        check_parameters(group.results, alone, f"stage {stage}, {in_words(size)}")
         for rank, result in enumerate(group.results):
             mine = shard_elements(kind, stage, 300, size, rank)
             assert_equal(result["sizes"], [mine, 2 * mine],
@@ -179,7 +179,7 @@ def test_a_rank_holds_its_share(student, rng):
     group = student.group(size, drivers.held_in_backward, each=each, kind="chain", seed=seed,
                           stage=2, unit_bytes=8 * 72)  # fmt: skip
     alone, _ = train_alone("chain", seed, batches, {"lr": 1e-3})
-    check_parameters(group.results, alone, f"stage 2, {size} ranks")
+    check_parameters(group.results, alone, f"stage 2, {in_words(size)}")
     layer = 8 * 72
     assert units_of("chain", 2, layer) == [72] * 4, "the test wants a unit for each layer"
     for rank, result in enumerate(group.results):
@@ -189,7 +189,7 @@ def test_a_rank_holds_its_share(student, rng):
         )
     group = student.group(size, drivers.held_by_blocks, each=each, kind="stack", seed=seed)
     alone, _ = train_alone("stack", seed, batches, {"lr": 1e-3})
-    check_parameters(group.results, alone, f"stage 3, {size} ranks")
+    check_parameters(group.results, alone, f"stage 3, {in_words(size)}")
     blocks, outer = stage_three_units("stack")
     for rank, result in enumerate(group.results):
         for where, held in result["held"]:

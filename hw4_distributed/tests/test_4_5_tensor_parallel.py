@@ -19,7 +19,7 @@ from tensor_parallel_cases import (
     reduce_traffic,
     state_by_rank,
 )
-from traffic import if_it_says
+from traffic import if_it_says, in_words
 
 from autograder.testing import Measure, assert_equal
 
@@ -64,7 +64,7 @@ def test_f_sums_backward_and_g_sums_forward(student, rng):
             up = np.zeros_like(x) + case["all_up"].reshape(
                 size, *case["all_up"].shape[1:] or (1,) * (x.ndim - 1)
             )
-            text = f"{case['operator']} of shape {x.shape[1:]}, {size} ranks"
+            text = f"{case['operator']} of shape {x.shape[1:]}, {in_words(size)}"
             for rank, result in enumerate(group.results):
                 got = result[place]
                 assert_equal(got["y"]["value"], x[rank] if f else x.sum(0),
@@ -130,7 +130,7 @@ def test_columns_rows_and_an_mlp_of_both(student, rng):
         group = student.group(size, drivers.layers, each=each)
         wanted = []
         for place, case in enumerate(cases):
-            text = f"{case['kind']} with {case['inner']} inner columns, {size} ranks"
+            text = f"{case['kind']} with {case['inner']} inner columns, {in_words(size)}"
             for rank, result in enumerate(group.results):
                 got, part = result[place], slice(*bounds_of(case["inner"], size, rank))
                 y = case["y"][..., part] if case["kind"] == "column" else case["y"]
@@ -175,7 +175,7 @@ def test_an_embedding_whose_rows_are_divided(student, rng):
         pieces_ = []
         for place, (y, gradient) in enumerate(answers):
             vocab = len(gradient)
-            text = f"a vocabulary of {vocab}, {size} ranks"
+            text = f"a vocabulary of {vocab}, {in_words(size)}"
             for rank, result in enumerate(group.results):
                 part = slice(*bounds_of(vocab, size, rank))
                 assert "error" not in result[place], f"{text}: {result[place]['error']}"

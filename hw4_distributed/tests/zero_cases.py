@@ -14,6 +14,7 @@ from traffic import (
     all_reduce_bytes,
     around,
     chunk_sizes,
+    in_words,
     pieces,
     reduce_scatter_bytes,
     sent_bytes,
@@ -164,7 +165,7 @@ def check_small_floats(
     doubled by rounding. Ten are 1e-2; half a unit in the last place of |w| < 2 is 2^-8 = 3.9e-3,
     and another half where the masters lie on two sides of a tie.
     """
-    text = f"bfloat16, stage {stage}, {size} ranks"
+    text = f"bfloat16, stage {stage}, {in_words(size)}"
     for rank, result in enumerate(group.results):
         types = result["shard types"]
         assert types == ["torch.float32"], f"{text}: rank {rank}'s shards are {types}"
