@@ -62,8 +62,9 @@ class Group:
         """The most resident memory of each rank so far, by the kernel's account (VmHWM).
 
         It holds everything: interpreter, torch, arguments, result. `start_bytes` is what a rank held
-        before its driver was called, the arguments not among it. Meaningful as `Memory` is: for
-        differences of 64 MB and more. Needs Linux; a test that asks is skipped in a debugger.
+        before its driver was called, the arguments not among it. Ranks give blocks of 128 kB and more
+        back when they are freed, so that two runs agree within a few MB; what torch takes at its
+        first use is about 30 MB. Needs Linux; a test that asks is skipped in a debugger.
         """
         if not self.peaks:
             import pytest

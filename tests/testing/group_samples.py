@@ -165,6 +165,17 @@ def grow(megabytes):
     return ranks.rank
 
 
+def churn():
+    import torch
+    ranks = _connect()
+    kept = []
+    for size in range(1, 12):  # freed in another order than made: holes, were they kept
+        kept.append(torch.ones(size << 18))
+        if size % 2:
+            kept.pop(len(kept) // 2)
+    return sum(t.numel() * 4 for t in kept)
+
+
 def end_together(how):
     import time
     ranks = _connect()

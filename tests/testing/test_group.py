@@ -204,6 +204,16 @@ def test_the_peak_of_each_rank_is_the_kernels(run, student) -> None:
     assert extra[1] > 200
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
+def test_the_peak_is_that_of_what_was_held_at_once(run, student) -> None:
+    """Blocks that were freed are the kernel's again: no holes of malloc's are counted."""
+    group = student.group(3, run.drivers.churn)
+    kept = group.results[0]
+    extra = [p - s for p, s in zip(group.peak_bytes, group.start_bytes, strict=True)]
+    assert kept < min(extra) and max(extra) < kept + (45 << 20), (kept, extra)
+    assert max(group.peak_bytes) - min(group.peak_bytes) < 4 << 20, group.peak_bytes
+
+
 @pytest.mark.parametrize(("how", "text"), [("die", "exited with status 3"), ("sleep", "within 1 s")])
 def test_ranks_that_end_together_cost_nobody_else(run, student, how, text) -> None:
     """They crash, or time out, at the same time: the next group finds the sandbox as it was."""
