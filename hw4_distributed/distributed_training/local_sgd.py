@@ -18,8 +18,8 @@ class LocalSGD:
         …                    # backward, optimizer.step() as on one rank
         local.after_step()
 
-    Parameters and buffers start as rank 0's. Floating-point buffers are averaged as well; integer
-    buffers, and parameters without requires_grad, are left alone. All tensors of one type travel
+    All parameters and buffers, frozen ones and integers too, are rank 0's at the start. Means are of
+    parameters with requires_grad and of floating-point buffers; the others are left alone then. All tensors of one type travel
     together: one all-reduce a type.
     """
 

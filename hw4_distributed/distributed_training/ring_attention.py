@@ -39,10 +39,22 @@ class _RingAttention(torch.autograd.Function):
     def forward(
         context: Any, query: Tensor, key: Tensor, value: Tensor, ranks: Communicator, causal: bool
     ) -> Tensor:
+        """The output, of query's shape, by a softmax that goes on from one visiting pair to the next.
+
+        Step t works on the keys and values of rank (rank − t) mod size, then passes them on. Saved for
+        backward are this rank's own query, key, value, the output, and for each query the log of
+        Σ exp(score) over all that it sees; nothing of what came from others.
+        """
         raise NotImplementedError("task 4.10: _RingAttention.forward")
 
     @staticmethod
     def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of query, key and value, and None for ranks and causal.
+
+        Keys and values go round as in forward, each pair with its gradients, to which every rank adds
+        its share; a weight is exp(score − the log that was saved). After the last step the gradients
+        alone are passed on once more, to the rank that they belong to.
+        """
         raise NotImplementedError("task 4.10: _RingAttention.backward")
 
 
@@ -58,10 +70,10 @@ def ring_attention(
     """Attention of this rank's queries over the keys and values of all ranks.
 
     query, key, value: (batch, heads, time / size, head_dim), rank r's chunk r of the sequence, of
-    the same shape on all ranks, however they lie in memory. Keys and values go once round the ring:
-    a rank holds its own and one visiting chunk, and while it passes that on, the next as it comes.
-    In backward they go round again, with their gradients, which take one step more to be home; so a
-    rank sends 2·(size − 1) chunks forward and 4·(size − 1) + 2 backward. Chunks that causality hides
-    altogether are passed on and not computed. Returns query's shape; differentiable.
+    the same shape on all ranks, however they lie in memory. A chunk is a rank's keys, or its values.
+    Keys and values go once round the ring: a rank holds its own two chunks and two that visit, and
+    while it passes those on, the next two as they come. In backward they go round again, with their
+    gradients, which take one step more to be home; so a rank sends 2·(size − 1) chunks forward and
+    4·(size − 1) + 2 backward. Chunks that causality hides altogether are passed on and not computed. Returns query's shape; differentiable.
     """
     return _RingAttention.apply(query, key, value, ranks, causal)

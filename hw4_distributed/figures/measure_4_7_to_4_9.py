@@ -1,11 +1,13 @@
-"""Measures what the figures of tasks 4.7 to 4.9 show; staff only, for it runs the reference.
+"""Measures what the figures of tasks 4.7 to 4.9 show, with the reference where it is there.
 
-`OMP_NUM_THREADS=1 python figures/measure_4_7_to_4_9.py` writes measured_4_7.json, 4_8, 4_9: a network
-trained on four ranks behind the trusted switch, which counts the bytes.
+`OMP_NUM_THREADS=1 python figures/measure_4_7_to_4_9.py` trains a network on four ranks behind the
+trusted switch, which counts the bytes, and prints a line for each method; with `--write` the losses also
+go into measured_4_7.json, 4_8 and 4_9, from which the figures are drawn.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -67,6 +69,9 @@ def train(problem: dict[str, Any], kind: str, options: dict[str, Any]) -> dict[s
 
 def main() -> None:
     """Each method by name, on the same problem and the same first weights."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="into figures/measured_4_7.json, …")
+    asked = parser.parse_args()
     problem = network_problem(np.random.default_rng(0), SIZE, NETWORK)
     runs = {
         "4_7": {
@@ -83,14 +88,21 @@ def main() -> None:
             "local SGD, H = 16": ("local", {"every": 16}),
         },
     }  # fmt: skip
-    dense = train(problem, "dense", {})
+    print(f"{'task':6}{'method':24}{'loss after 240':>16}{'bytes a step':>16}", flush=True)
+    dense = _told("", "dense", train(problem, "dense", {}))
     for number, methods in runs.items():
         found = {"dense": dense}
-        found |= {name: train(problem, *method) for name, method in methods.items()}
-        path = FOLDER / f"measured_{number}.json"
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        for name, run in found.items():
-            print(number, name, f"loss {run['losses'][-1]:.3f}", f"{run['bytes']:.0f} bytes a step")
+        for name, method in methods.items():
+            found[name] = _told(number.replace("_", "."), name, train(problem, *method))
+        if asked.write:
+            path = FOLDER / f"measured_{number}.json"
+            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _told(number: str, name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """The run, a line of it printed as soon as it is there."""
+    print(f"{number:6}{name:24}{run['losses'][-1]:16.3f}{run['bytes']:16,.0f}", flush=True)
+    return run
 
 
 if __name__ == "__main__":

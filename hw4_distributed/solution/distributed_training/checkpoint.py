@@ -66,11 +66,12 @@ def commit(
     """Make the parts a checkpoint: all of it is there afterwards, or, after a crash, none of it.
 
     parts: the entries of all ranks, every part safe already. The manifest ({"step", "parts", "extra"}
-    and "sha256" of their `to_json`) is written under another name, synced, renamed, and the names
-    synced. Only then may others go, manifests before parts with the names synced between: what
-    is left is this step and the newest keep − 1 before it. Later steps go too: they are of a run that
-    was given up for an older checkpoint. So do files named step-… that no manifest left names (of
-    saves that crashed), but none of a step whose manifest can't be read. extra: what JSON can hold.
+    and "sha256" of their `to_json`) is written under another name (that begins with `step-`, or what
+    a crash leaves of it would stay for ever), synced, renamed, and the names synced. Only then may
+    others go, manifests before parts with the names synced between: what is left is this step and the
+    newest keep − 1 before it. Later steps go too: they are of a run that was given up for an older
+    checkpoint. So do files named step-… that no manifest left names (of saves that crashed), but none
+    of a step whose manifest can't be read. extra: what JSON can hold.
     """
     # BEGIN SOLUTION 4.11
     body = {"step": step, "parts": parts, "extra": dict(extra)}
@@ -139,9 +140,9 @@ def load_shards(
 
     Of each tensor the elements `chunk_bounds(count, size)[rank]`, put together from the parts that
     hold some of them: only those are read, each once, and checked before it is used. Where two
-    parts hold an element (replicated tensors), the first of them in the manifest counts. Raises CheckpointError that
-    names the file: a part is missing, of another size, of another checksum; or the tensor, where
-    its elements are not all there.
+    parts hold an element (replicated tensors), the first of them in the manifest counts. Raises
+    CheckpointError that names the file: a part is missing, of another size, of another checksum; or
+    the tensor, where its elements are not all there.
     """
     # BEGIN SOLUTION 4.11
     manifest = read_manifest(storage, step)
@@ -259,7 +260,8 @@ def load_newest(
 
 
 def _from_rank_0(ranks: Communicator, tensor: torch.Tensor) -> torch.Tensor:
-    """Rank 0's tensor, on every rank. Use it or leave it."""
+    """Rank 0's tensor, on every rank, by send and recv: with 4.1's `broadcast` this task would not work
+    without that one. Use it or leave it."""
     # BEGIN SOLUTION 4.11
     for rank in range(1, ranks.size):
         if ranks.rank == 0:

@@ -51,7 +51,8 @@ class PowerSGDReducer:
     the last step's, its columns scaled to length 1; see `_start`. Error feedback: M includes what
     the last step left out on this rank, M − P·Qᵀ. Vectors, and
     matrices for which two factors are no smaller, are averaged as they are. All of a bucket's P
-    travel in one all-reduce, and all of its Q in another; what is not compressed travels with P.
+    travel in one all-reduce, and all of its Q in another; what is not compressed travels with P. All
+    of it, M, P, Q and the errors, is in the bucket's type.
     """
 
     def __init__(

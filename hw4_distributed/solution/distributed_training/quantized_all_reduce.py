@@ -50,9 +50,10 @@ def int8_all_reduce(
     """Replace `tensor` by an unbiased estimate of the sum over ranks, or of the mean.
 
     Each rank sends every other its chunk of `chunk_bounds`, quantised; sums what it got in float32,
-    in the order of ranks; quantises the sum and sends it to all. So every element is rounded twice,
-    not once a step, and all ranks end with the same bits (the owner of a chunk takes its own
-    quantised sum too). Messages: int8 numbers and float32 scales, nothing else. tensor: of any shape
+    in the order of ranks, its own part quantised like the others'; quantises the sum (divided, where
+    the mean is asked for) and sends it to all. So every element is rounded twice,
+    not once a step, and all ranks end with the same bits (the owner of a chunk takes its own quantised
+    sum too). Messages: int8 numbers and float32 scales, nothing else. tensor: of any shape
     and strides, filled in place. In a world of one nothing is sent, and nothing rounded.
     """
     # BEGIN SOLUTION 4.9
