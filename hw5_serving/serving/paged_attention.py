@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -37,6 +38,19 @@ def write_cache(pool: Tensor, rows: Tensor, slots: Tensor) -> None:
     raise NotImplementedError("task 5.2: write_cache")
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Spans of one count, from the longest text to the shortest: what every layer reads alike.
+
+    tiles: for TILE positions after TILE positions, the slots (texts that are not over, positions)
+    they lie in; and the positions themselves where some row may not see all of them, else None.
+    """
+
+    rows: Tensor  # (spans, count): rows of the batch
+    own: Tensor  # (spans, count): the positions of these rows
+    tiles: list[tuple[Tensor, Tensor | None]]
+
+
 def paged_attention(
     query: Tensor, keys: Tensor, values: Tensor, spans: list[AttentionSpan]
 ) -> Tensor:
@@ -46,16 +60,33 @@ def paged_attention(
     (blocks, block_size, kv_heads, head_dim), the batch's own rows already written. Query head h
     reads key-value head h // (heads // kv_heads). Spans of one count (all that decode have 1) are
     computed together, TILE positions of each text at a time, with a running maximum and sum (online
-    softmax, Milakov and Gimelshein, 2018): memory grows with the tokens of the batch, never with
-    the length of a text or the size of the pool. What lies behind a text's last position may be
-    anything, nan included. Sums in float32 at least. Returns query's shape and type.
+    softmax, Milakov and Gimelshein, 2018): memory grows with the tokens of the batch, not with the
+    size of the pool, nor with the length of a text but for the 8 bytes that say where a position
+    lies. What lies behind a text's last position may be anything, nan included. Sums in float32 at
+    least. Returns query's shape and type.
     """
     raise NotImplementedError("task 5.2: paged_attention")
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, spans: list[AttentionSpan]) -> Tensor:
-    """query: (spans, count, heads, head_dim), from the longest text to the shortest; like query."""
+@lru_cache(maxsize=1)
+@torch.inference_mode(False)  # a plan may be made in inference mode and used again outside of it
+def _plan(spans: tuple[AttentionSpan, ...], block_size: int, tile: int) -> list[_Group]:
+    """What depends on the spans alone: made by a step's first layer, kept for the other 29.
+
+    All callers get the same tensors, so nobody may write to them. Other spans, as those of another
+    engine in between, only cost a new plan.
+    """
+    raise NotImplementedError("task 5.2: _plan")
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, group: _Group) -> Tensor:
+    """query: (spans, count, heads, head_dim), in the order of the group; returns its like."""
     raise NotImplementedError("task 5.2: _attend")
+
+
+def _by_head(ours: Tensor, theirs: Tensor) -> Tensor:
+    """ours @ theirs, one key-value head (their first axis) after the other: neither is copied."""
+    raise NotImplementedError("task 5.2: _by_head")
 
 
 def _read(pool: Tensor, slots: Tensor, wide: torch.dtype) -> Tensor:

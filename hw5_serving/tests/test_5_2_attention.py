@@ -53,6 +53,7 @@ def test_decoding_and_prefill_in_one_batch(student, rng):
         "chunks": [(4, 4), (9, 3), (2, 7)],
         "mixed": [(12, 1), (0, 11), (5, 6), (30, 1), (8, 1), (16, 5)],
         "one": [(21, 1)],
+        "another text, as long as the one before": [(21, 1)],
     }
     for heads in ((4, 2), (6, 2), (3, 3), (5, 1)):
         for what, parts in cases.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -46,6 +47,19 @@ def write_cache(pool: Tensor, rows: Tensor, slots: Tensor) -> None:
     # END SOLUTION
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Spans of one count, from the longest text to the shortest: what every layer reads alike.
+
+    tiles: for TILE positions after TILE positions, the slots (texts that are not over, positions)
+    they lie in; and the positions themselves where some row may not see all of them, else None.
+    """
+
+    rows: Tensor  # (spans, count): rows of the batch
+    own: Tensor  # (spans, count): the positions of these rows
+    tiles: list[tuple[Tensor, Tensor | None]]
+
+
 def paged_attention(
     query: Tensor, keys: Tensor, values: Tensor, spans: list[AttentionSpan]
 ) -> Tensor:
@@ -55,54 +69,86 @@ def paged_attention(
     (blocks, block_size, kv_heads, head_dim), the batch's own rows already written. Query head h
     reads key-value head h // (heads // kv_heads). Spans of one count (all that decode have 1) are
     computed together, TILE positions of each text at a time, with a running maximum and sum (online
-    softmax, Milakov and Gimelshein, 2018): memory grows with the tokens of the batch, never with
-    the length of a text or the size of the pool. What lies behind a text's last position may be
-    anything, nan included. Sums in float32 at least. Returns query's shape and type.
+    softmax, Milakov and Gimelshein, 2018): memory grows with the tokens of the batch, not with the
+    size of the pool, nor with the length of a text but for the 8 bytes that say where a position
+    lies. What lies behind a text's last position may be anything, nan included. Sums in float32 at
+    least. Returns query's shape and type.
     """
     # BEGIN SOLUTION 5.2
     result = torch.zeros_like(query)
-    for count in {span.count for span in spans}:
-        group = sorted((span for span in spans if span.count == count), key=lambda s: -s.first)
-        rows = torch.tensor([span.start for span in group])[:, None] + torch.arange(count)
-        result[rows] = _attend(query[rows], keys, values, group).to(query.dtype)
+    for group in _plan(tuple(spans), keys.shape[1], TILE):
+        result[group.rows] = _attend(query[group.rows], keys, values, group).to(query.dtype)
     return result
     # END SOLUTION
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, spans: list[AttentionSpan]) -> Tensor:
-    """query: (spans, count, heads, head_dim), from the longest text to the shortest; like query."""
+@lru_cache(maxsize=1)
+@torch.inference_mode(False)  # a plan may be made in inference mode and used again outside of it
+def _plan(spans: tuple[AttentionSpan, ...], block_size: int, tile: int) -> list[_Group]:
+    """What depends on the spans alone: made by a step's first layer, kept for the other 29.
+
+    All callers get the same tensors, so nobody may write to them. Other spans, as those of another
+    engine in between, only cost a new plan.
+    """
     # BEGIN SOLUTION 5.2
-    count, heads, width = query.shape[1:]
-    block_size, kv_heads = keys.shape[1:3]
+    groups = []
+    for count in {span.count for span in spans}:
+        group = sorted((span for span in spans if span.count == count), key=lambda s: -s.first)
+        rows = torch.tensor([span.start for span in group])[:, None] + torch.arange(count)
+        own = torch.tensor([span.first for span in group])[:, None] + torch.arange(count)
+        ends = (own[:, -1] + 1).tolist()
+        widest = max(len(span.block_table) for span in group)
+        padded = [[*span.block_table, *[0] * (widest - len(span.block_table))] for span in group]
+        table, tiles = torch.tensor(padded), []
+        for begin in range(0, ends[0], tile):
+            left = sum(end > begin for end in ends)  # texts that are over are the last ones
+            places = torch.arange(begin, min(begin + tile, ends[0]))
+            slots = table[:left, places // block_size] * block_size + places % block_size
+            # Behind a text's end its position 0 is read: it was written, and the mask hides it.
+            slots = torch.where(places <= own[:left, -1:], slots, table[:left, :1] * block_size)
+            hides = places[-1] > group[left - 1].first  # no row is at an earlier position
+            tiles.append((slots, places if hides else None))
+        groups.append(_Group(rows, own, tiles))
+    return groups
+    # END SOLUTION
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, group: _Group) -> Tensor:
+    """query: (spans, count, heads, head_dim), in the order of the group; returns its like."""
+    # BEGIN SOLUTION 5.2
+    count, _, width = query.shape[1:]
     wide = torch.promote_types(query.dtype, torch.float32)
-    grouped = (query.to(wide) * width**-0.5).unflatten(2, (kv_heads, -1))
-    grouped = grouped.movedim(2, 0).flatten(2, 3)  # (kv_heads, batch, count · group, width)
-    own = torch.tensor([span.first for span in spans])[:, None] + torch.arange(count)
-    ends = (own[:, -1] + 1).tolist()
-    own = own.repeat_interleave(heads // kv_heads, 1)  # (batch, count · group)
-    tables = [list(span.block_table) for span in spans]
-    widest = max(map(len, tables))
-    table = torch.tensor([blocks + [0] * (widest - len(blocks)) for blocks in tables])
-    top = torch.full(grouped.shape[:-1], -torch.inf, dtype=wide)
-    total, mixed = torch.zeros_like(top), torch.zeros_like(grouped)
-    for begin in range(0, ends[0], TILE):
-        left = sum(end > begin for end in ends)  # texts that are over are the last ones
-        places = torch.arange(begin, min(begin + TILE, ends[0]))
-        slots = table[:left, places // block_size] * block_size + places % block_size
-        # Behind a text's end its position 0 is read: it was written, and the mask hides it.
-        slots = torch.where(places <= own[:left, -1:], slots, table[:left, :1] * block_size)
-        tile_keys, tile_values = _read(keys, slots, wide), _read(values, slots, wide)
-        scores = torch.stack([q[:left] @ k.mT for q, k in zip(grouped, tile_keys, strict=True)])
-        scores.masked_fill_(places > own[:left, :, None], -torch.inf)
-        peak = torch.maximum(top[:, :left], scores.amax(-1))  # finite: all may see position 0
-        shrink = torch.exp(top[:, :left] - peak)
+    grouped = (query.to(wide) * width**-0.5).unflatten(2, (keys.shape[2], -1))
+    grouped = grouped.movedim(2, 0).flatten(2, 3)  # (kv_heads, spans, count · heads of each, width)
+    top = total = mixed = grouped[:0]  # tile 0 sets them
+    for number, (slots, places) in enumerate(group.tiles):
+        left = len(slots)
+        # One pool at a time: the values' tile takes the memory of the keys', still in the cache.
+        scores = _by_head(grouped[:, :left], _read(keys, slots, wide).mT)
+        if places is not None:
+            hidden = places > group.own[:left, :, None, None]
+            scores.unflatten(2, (count, -1)).masked_fill_(hidden, -torch.inf)
+        peak = scores.amax(-1)  # finite in tile 0: all may see position 0
+        if number > 0:
+            peak = torch.maximum(top[:, :left], peak)
         weights = scores.sub_(peak[..., None]).exp_()
-        added = torch.stack([w @ v for w, v in zip(weights, tile_values, strict=True)])
+        added = _by_head(weights, _read(values, slots, wide))
+        if number == 0:
+            top, total, mixed = peak, weights.sum(-1), added
+            continue
+        shrink = torch.exp(top[:, :left] - peak)
         top[:, :left] = peak
-        total[:, :left] = total[:, :left] * shrink + weights.sum(-1)
-        mixed[:, :left] = mixed[:, :left] * shrink[..., None] + added
+        total[:, :left].mul_(shrink).add_(weights.sum(-1))
+        mixed[:, :left].mul_(shrink[..., None]).add_(added)
     mixed /= total[..., None]
     return mixed.unflatten(2, (count, -1)).movedim(0, 2).flatten(2, 3)
+    # END SOLUTION
+
+
+def _by_head(ours: Tensor, theirs: Tensor) -> Tensor:
+    """ours @ theirs, one key-value head (their first axis) after the other: neither is copied."""
+    # BEGIN SOLUTION 5.2
+    return torch.stack([a @ b for a, b in zip(ours, theirs, strict=True)])
     # END SOLUTION
 
 
