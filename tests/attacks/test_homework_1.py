@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ HOMEWORK = load_assignment(Path(__file__).parents[2] / "hw1_autodiff")
 # trick -> test, words of its message, and (file, what the reference has, what stands there instead)
 TRICKS = {
     "a walk that searches an array by numpy": (
-        "test_the_walk_is_linear", "the walk is not linear",
+        # On a busy machine the walk reaches the time limit before it can be compared.
+        "test_the_walk_is_linear", "the walk is not linear|did not finish",
         [
             ("engine.py", "    visited = {id(root)}\n",
              "    visited, count = np.zeros(1 << 18, np.int64), 1\n    visited[0] = id(root)\n"),
@@ -83,4 +85,4 @@ def test_a_trick_earns_nothing(trick):
     graded = grade_files(HOMEWORK, tricked(changes), None, Grading(expression=test))
     (outcome,) = graded.report.tests()
     assert (outcome.points, outcome.state) == (0, "failed")
-    assert words in f"{outcome.exception} {outcome.message}"
+    assert re.search(words, f"{outcome.exception} {outcome.message}"), outcome.message
