@@ -129,6 +129,11 @@ def test_what_a_step_leaves_out_is_not_lost(student, rng):
         name = f"{in_words(size)}, rank {rank}"
         applied = [split(s[0], shapes[0]) for s in same_on_all(group.results, name)]
         for place in (0, 2):
+            for who, result in enumerate(group.results):
+                assert str(place) in result["left"][0], (
+                    f"{name}: rank {who} keeps no error of parameter {place}: `errors` has it under "
+                    "(bucket.index, place)"
+                )
             errors = [np.asarray(r["left"][0][str(place)], np.float64) for r in group.results]
             total = np.sum(
                 [np.mean([split(g, shapes[0])[place] for g in s[0]], 0) for s in steps], 0
