@@ -90,7 +90,9 @@ def measure() -> None:
 
 def running(panel: Any) -> None:
     """What each of 16 scores weighs after each tile of four, over the sum so far."""
-    scores = np.array([1.0, 0.2, -0.5, 0.8, 0.1, 2.2, 0.4, 1.1, -0.3, 0.6, 1.9, 0.0, 3.4, 0.5, 1.2, 0.9])
+    scores = np.array(
+        [1.0, 0.2, -0.5, 0.8, 0.1, 2.2, 0.4, 1.1, -0.3, 0.6, 1.9, 0.0, 3.4, 0.5, 1.2, 0.9]
+    )
     shown = np.full((4, 16), np.nan)
     top, total = -np.inf, 0.0
     for tile in range(4):
@@ -122,7 +124,9 @@ def main() -> None:
     running(panels[0])
     for name, found in json.loads(MEASURED.read_text(encoding="utf-8")).items():
         (line,) = panels[1].plot(TILES, found["tiles"], marker="o", markersize=3, label=name)
-        panels[1].axhline(found["text_by_text"], color=line.get_color(), linewidth=0.9, linestyle=":")
+        panels[1].axhline(
+            found["text_by_text"], color=line.get_color(), linewidth=0.9, linestyle=":"
+        )
     panels[1].set(xscale="log", yscale="log", xlabel="TILE, positions", ylabel="ms a layer",
                   title="one thread; dotted: text by text")  # fmt: skip
     panels[1].set_xticks(TILES, TILES)
