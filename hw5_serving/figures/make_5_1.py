@@ -3,25 +3,13 @@ homework's block manager leaves it; in a student's folder it is the student's ow
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent)]
+from own_code import FOLDER
 
-import serving  # noqa: E402
-
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-from serving.block_manager import BlockManager  # noqa: E402
-from serving.sequence import Sequence  # noqa: E402
-
-from autograder.testing import drawing  # noqa: E402
-from autograder.testing.drawing import (  # noqa: E402
+# isort: split
+from autograder.testing import drawing
+from autograder.testing.drawing import (
     BLUE,
     GREEN,
     LINE,
@@ -34,6 +22,8 @@ from autograder.testing.drawing import (  # noqa: E402
     save,
     write,
 )
+from serving.block_manager import BlockManager
+from serving.sequence import Sequence
 
 COLOURS = {"A": BLUE, "B": ORANGE, "C": GREEN, "D": PURPLE, "E": RED}
 SIZE, BLOCKS, WIDTH, HEIGHT = 4, 8, 0.92, 0.36

@@ -4,27 +4,18 @@ this homework's code; in a student's folder it is the student's own."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+from own_code import FOLDER
 
-import serving  # noqa: E402
+# isort: split
+import numpy as np
+import store_cases as cases
+from drivers_store import inverted_lists, probed
 
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-import numpy as np  # noqa: E402
-import store_cases as cases  # noqa: E402
-from drivers_store import inverted_lists, probed  # noqa: E402
-from serving.hnsw import HNSW  # noqa: E402
-
-from autograder.testing import drawing  # noqa: E402
-from autograder.testing.drawing import charts, save  # noqa: E402
+from autograder.testing import drawing
+from autograder.testing.drawing import charts, save
+from serving.hnsw import HNSW
 
 
 class Counting(HNSW):

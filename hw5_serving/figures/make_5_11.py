@@ -3,28 +3,19 @@ step by step, as this homework's engine runs them. In a student's folder it is t
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+from own_code import FOLDER
 
-import serving  # noqa: E402
+# isort: split
+import drivers_versions as drivers
+import numpy as np
+from matplotlib.patches import Patch, Rectangle
+from swap_cases import Watch, drawn_requests
+from versions_cases import SIZES, checksum_of, drawn_state
 
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-import drivers_versions as drivers  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.patches import Patch, Rectangle  # noqa: E402
-from swap_cases import Watch, drawn_requests  # noqa: E402
-from versions_cases import SIZES, checksum_of, drawn_state  # noqa: E402
-
-from autograder.testing import drawing  # noqa: E402
-from autograder.testing.drawing import BLUE, GREEN, ORANGE, PALE, SOFT, charts, save  # noqa: E402
+from autograder.testing import drawing
+from autograder.testing.drawing import BLUE, GREEN, ORANGE, PALE, SOFT, charts, save
 
 COLOURS = {"v1": BLUE, "v2": ORANGE, "v3": GREEN}
 CONFIG = {"block_size": 4, "num_blocks": 52, "token_budget": 28, "max_sequences": 12}

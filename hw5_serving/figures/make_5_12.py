@@ -4,27 +4,17 @@ again; computed by this homework's code. In a student's folder it is the student
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from own_code import FOLDER
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+# isort: split
+import numpy as np
+import scipy.stats
+from canary_cases import drawn_counts, keys_like
+from drivers_canary import evidence, routes
 
-import serving  # noqa: E402
-
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-import numpy as np  # noqa: E402
-import scipy.stats  # noqa: E402
-from canary_cases import drawn_counts, keys_like  # noqa: E402
-from drivers_canary import evidence, routes  # noqa: E402
-
-from autograder.testing import drawing  # noqa: E402
-from autograder.testing.drawing import BLUE, LINE, ORANGE, RED, SOFT, charts, save  # noqa: E402
-from serving.canary import CANARY, ROLLED_BACK, RUNNING, STABLE, Rollout  # noqa: E402
+from autograder.testing import drawing
+from autograder.testing.drawing import BLUE, LINE, ORANGE, RED, SOFT, charts, save
+from serving.canary import CANARY, ROLLED_BACK, RUNNING, STABLE, Rollout
 
 ALPHA, LOOKS, EACH = 0.005, 200, 20
 

@@ -6,25 +6,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent)]
+from own_code import FOLDER
 
-import serving  # noqa: E402
+# isort: split
+import numpy as np
+import torch
 
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from serving import paged_attention as paged  # noqa: E402
-
-from autograder.testing import drawing  # noqa: E402
-from autograder.testing.drawing import SOFT, charts, save  # noqa: E402
+from autograder.testing import drawing
+from autograder.testing.drawing import SOFT, charts, save
+from serving import paged_attention as paged
 
 MEASURED = FOLDER / "measured_5_2.json"
 TILES = (16, 32, 64, 128, 256, 512)

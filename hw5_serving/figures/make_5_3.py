@@ -4,25 +4,16 @@ folder it is the student's own."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+from own_code import FOLDER
 
-import serving  # noqa: E402
+# isort: split
+from matplotlib.patches import Rectangle
+from scheduling_cases import Watched
 
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-from matplotlib.patches import Rectangle  # noqa: E402
-from scheduling_cases import Watched  # noqa: E402
-
-from autograder.testing import drawing  # noqa: E402
-from autograder.testing.drawing import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SOFT  # noqa: E402
+from autograder.testing import drawing
+from autograder.testing.drawing import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SOFT
 
 PLACES, BUDGET = 4, 12
 # (prompt, answer): one of five is long; one prompt is.

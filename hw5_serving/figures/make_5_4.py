@@ -5,24 +5,16 @@ folder it is the student's own. With --real no figure, but SmolLM2: steps for a 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+from own_code import FOLDER
 
-import serving  # noqa: E402
+# isort: split
+import engine_cases as cases
+import numpy as np
+from drivers_engine import verified_often
 
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-import engine_cases as cases  # noqa: E402
-import numpy as np  # noqa: E402
-from drivers_engine import verified_often  # noqa: E402
-
-from autograder.testing import drawing, packaged  # noqa: E402
+from autograder.testing import drawing, packaged
 
 SHIPS = (
     "The harbour master wrote down every ship that came in during the storm: the Aurora with salt "

@@ -4,25 +4,15 @@ a student's folder it is the student's own."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from own_code import FOLDER
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+# isort: split
+import numpy as np
+import store_cases as cases
+from drivers_store import by_codes, inverted_lists, probed, quantized
 
-import serving  # noqa: E402
-
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-import numpy as np  # noqa: E402
-import store_cases as cases  # noqa: E402
-from drivers_store import by_codes, inverted_lists, probed, quantized  # noqa: E402
-
-from autograder.testing import drawing  # noqa: E402
-from autograder.testing.drawing import charts, save  # noqa: E402
+from autograder.testing import drawing
+from autograder.testing.drawing import charts, save
 
 
 def main() -> None:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from own_code import FOLDER
 
-FOLDER = Path(__file__).resolve().parent
-HOMEWORK = FOLDER.parent
-sys.path += [str(HOMEWORK), str(HOMEWORK.parent), str(HOMEWORK / "tests")]
+# isort: split
+import numpy as np
+from real_cases import READERS, Block, RealModel, block_error, block_of, open_model
+from real_measures import GOLDEN, calibration
 
-import serving  # noqa: E402
-
-SOLUTION = HOMEWORK / "solution" / "serving"
-if SOLUTION.is_dir():
-    serving.__path__.insert(0, str(SOLUTION))
-
-import numpy as np  # noqa: E402
-from real_cases import READERS, Block, RealModel, block_error, block_of, open_model  # noqa: E402
-from real_measures import GOLDEN, calibration  # noqa: E402
-
-from autograder.testing import drawing, packaged  # noqa: E402
+from autograder.testing import drawing, packaged
 
 __all__ = ["GOLDEN", "LAYER", "READERS", "Block", "block_error", "block_of", "calibrated",
            "other_text", "real_model"]  # fmt: skip
