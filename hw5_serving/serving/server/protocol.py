@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 MAX_STOPS = 4
 GREEDY_BELOW = 1e-4  # lower temperatures overflow in the division, and are greedy anyway
@@ -23,6 +31,21 @@ def _unicode(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_unicode)]
 TokenIds = list[Annotated[int, Field(ge=0)]]
+
+
+def _one(value: int | None, info: ValidationInfo) -> int | None:
+    if value not in (None, 1):
+        raise ValueError(f"this server gives one answer to a request: {info.field_name} must be 1")
+    return value
+
+
+def _unsupported(value: Any) -> Any:
+    if value:
+        raise ValueError("this server does not support it; leave it out")
+    return value
+
+
+One = Annotated[int | None, AfterValidator(_one)]
 
 
 class Strict(BaseModel):
@@ -67,25 +90,11 @@ class Generate(Ignored):
     stream_options: StreamOptions | None = None
     ignore_eos: bool = False  # as in vLLM: go on to max_tokens
     max_tokens: int | None = Field(None, ge=1)
-    n: int | None = None
-    logprobs: bool | int | None = None
-    logit_bias: dict[str, float] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-
-    @field_validator("n")
-    @classmethod
-    def _one_answer(cls, value: int | None) -> int | None:
-        if value not in (None, 1):
-            raise ValueError("this server gives one answer to a request: n must be 1")
-        return value
-
-    @field_validator("logprobs", "logit_bias", "frequency_penalty", "presence_penalty")
-    @classmethod
-    def _not_supported(cls, value: Any) -> Any:
-        if value:
-            raise ValueError("this server does not support it; leave it out")
-        return value
+    n: One = None
+    logprobs: Annotated[bool | int | None, AfterValidator(_unsupported)] = None
+    logit_bias: Annotated[dict[str, float] | None, AfterValidator(_unsupported)] = None
+    frequency_penalty: Annotated[float | None, AfterValidator(_unsupported)] = None
+    presence_penalty: Annotated[float | None, AfterValidator(_unsupported)] = None
 
     @field_validator("stop")
     @classmethod
@@ -152,23 +161,9 @@ class CompletionRequest(Generate):
     """POST /v1/completions."""
 
     prompt: Text | TokenIds | list[Text] | list[TokenIds]
-    echo: bool | None = None
-    best_of: int | None = None
-    suffix: Text | None = None
-
-    @field_validator("echo", "suffix")
-    @classmethod
-    def _no_echo(cls, value: Any) -> Any:
-        if value:
-            raise ValueError("this server does not support it; leave it out")
-        return value
-
-    @field_validator("best_of")
-    @classmethod
-    def _best_of_one(cls, value: int | None) -> int | None:
-        if value not in (None, 1):
-            raise ValueError("this server gives one answer to a request: best_of must be 1")
-        return value
+    echo: Annotated[bool | None, AfterValidator(_unsupported)] = None
+    best_of: One = None
+    suffix: Annotated[Text | None, AfterValidator(_unsupported)] = None
 
     @field_validator("prompt")
     @classmethod
