@@ -30,19 +30,23 @@ def grpo_toy(work: Path) -> Iterator[Row]:
     sys.path.append(tests)
     rewards, seconds = [], []
     try:
-        drivers, cases = map(import_module, ("drivers_reinforcement", "reinforcement_cases"))
+        drivers, cases, task = map(
+            import_module, ("drivers_reinforcement", "reinforcement_cases", "toy_cases")
+        )
         for seed in range(SEEDS):
             rng = np.random.default_rng(seed)
+            weights, following = task.toy_weights(rng), task.toy_table(rng)
             student = run.student("bench", forbid_blas=False)
             started = time.perf_counter()
             found = student.run(
-                drivers.toy, sizes=cases.TOY.fields(), weights=cases.toy_weights(rng),
-                prompts=cases.toy_prompts(rng, STEPS, 16), group_size=16, seed=seed, rate=3e-3,
+                drivers.toy, sizes=cases.TOY.fields(), weights=weights, following=following,
+                prompts=task.toy_prompts(rng, STEPS, 16), group_size=16, seed=seed, rate=3e-3,
                 timeout=300,
             )  # fmt: skip
             seconds.append(time.perf_counter() - started)
             student.close()
-            rewards.append(cases.toy_reward(found["weights"]))
+            after = {name: steps[STEPS] for name, steps in found["w"].items()}
+            rewards.append(float(task.toy_reward(after, following).mean()))
     finally:
         sys.path.remove(tests)
         run.close()
