@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autograder.course.assignment import Assignment, load_assignment
-from autograder.course.stubs import write_stubs
+from autograder.course.assignment import Assignment
 from tests.attacks.homework import (
     HEAD,
     HIDDEN_VALUE,
@@ -18,6 +17,7 @@ from tests.attacks.homework import (
     TASK,
     number_of,
     write,
+    write_homework,
 )
 
 RANKS = '''\
@@ -187,15 +187,8 @@ def make_group_homework(root: Path) -> Assignment:
         given = {"number": number, "file": name, "secret": SECRET, "value": HIDDEN_VALUE}
         public += PUBLIC_TEST.format(**given, weight=weights[0])
         hidden += HIDDEN_TEST.format(**given, weight=weights[1])
-    write(home / "tiny/__init__.py", '"""Given code."""\n')
-    write(home / "tiny/ranks.py", RANKS)
-    write(home / "tests/test_slots.py", public)
-    write(home / "hidden/test_hidden_slots.py", hidden)
-    write(home / "tests/drivers.py", DRIVERS)
-    write(home / "tests/checks.py", CHECKS)
-    write(home / "assignment.toml", toml)
-    for folder in (root, home):
-        folder.chmod(0o755)
-    assignment = load_assignment(home)
-    write_stubs(assignment)
-    return assignment
+    return write_homework(root, home, {
+        "tiny/__init__.py": '"""Given code."""\n', "tiny/ranks.py": RANKS,
+        "tests/test_slots.py": public, "hidden/test_hidden_slots.py": hidden,
+        "tests/drivers.py": DRIVERS, "tests/checks.py": CHECKS, "assignment.toml": toml,
+    })  # fmt: skip

@@ -6,6 +6,7 @@ graded in one go, each in a slot of its own, beside the honest task, which must 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from autograder.course.assignment import Assignment, load_assignment
@@ -170,6 +171,17 @@ def number_of(slot: int) -> str:
     return f"9.{slot}"
 
 
+def write_homework(root: Path, home: Path, files: Mapping[str, str]) -> Assignment:
+    """The files of a homework in `home`, and its stubs; readable for workers, down from `root`."""
+    for name, text in files.items():
+        write(home / name, text)
+    for folder in (root, home):
+        folder.chmod(0o755)
+    assignment = load_assignment(home)
+    write_stubs(assignment)
+    return assignment
+
+
 def make_homework(root: Path) -> Assignment:
     """The homework below `root`, its stubs generated; the folder may be crossed by anyone."""
     home = root / "hw9_tiny"
@@ -188,14 +200,9 @@ def make_homework(root: Path) -> Assignment:
         hidden += HIDDEN_TEST.format(**given)
     toml += TASK.format(number="9.7", title="Honest", points=40, file="tiny/honest.py")
     write(home / "solution/tiny/honest.py", HONEST)
-    write(home / "tiny/__init__.py", '"""Given code."""\n')
-    write(home / "tests/test_slots.py", public + HONEST_TEST.format(kind="public"))
-    write(home / "hidden/test_hidden_slots.py", hidden + HONEST_TEST.format(kind="hidden"))
-    write(home / "tests/drivers.py", DRIVERS)
-    write(home / "tests/checks.py", CHECKS)
-    write(home / "assignment.toml", toml)
-    for folder in (root, home):
-        folder.chmod(0o755)
-    assignment = load_assignment(home)
-    write_stubs(assignment)
-    return assignment
+    return write_homework(root, home, {
+        "tiny/__init__.py": '"""Given code."""\n',
+        "tests/test_slots.py": public + HONEST_TEST.format(kind="public"),
+        "hidden/test_hidden_slots.py": hidden + HONEST_TEST.format(kind="hidden"),
+        "tests/drivers.py": DRIVERS, "tests/checks.py": CHECKS, "assignment.toml": toml,
+    })  # fmt: skip
