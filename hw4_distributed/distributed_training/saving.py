@@ -67,12 +67,16 @@ def _unit_pieces(unit: ShardedUnit, names: Mapping[int, str]) -> Iterator[Piece]
         first += parameter.numel()
 
 
+def _adamw(run: Run) -> torch.optim.AdamW:
+    """ZeRO's optimizer has it inside."""
+    return getattr(run.optimizer, "adamw", run.optimizer)
+
+
 def _with_moments(run: Run, piece: Piece) -> Iterator[tuple[str, Tensor]]:
     """The values of a piece, and AdamW's two means of them, by name."""
     yield piece.name, piece.values
-    adamw = getattr(run.optimizer, "adamw", run.optimizer)
     for moment in MOMENTS:
-        whole = adamw.state[piece.owner][moment].view(-1)
+        whole = _adamw(run).state[piece.owner][moment].view(-1)
         yield f"{piece.name}.{moment}", whole[piece.offset : piece.offset + len(piece.values)]
 
 
@@ -96,10 +100,9 @@ def restore(run: Run, step: int, shards: Mapping[str, Shard], ranks: Communicato
     ranks: all ranks, for CPU tensors. Returns what could not be taken over, in words. Raises
     ValueError that names the parameter where the checkpoint is another model's.
     """
-    adamw = getattr(run.optimizer, "adamw", run.optimizer)
     mine = list(pieces(run))
     for piece in mine:
-        adamw.state[piece.owner] = {
+        _adamw(run).state[piece.owner] = {
             "step": torch.tensor(float(step)),
             **{name: torch.zeros_like(piece.owner.data) for name in MOMENTS},
         }
