@@ -30,12 +30,12 @@ doctor: setup    ## what this machine can do, and what each missing thing costs
 fetch: setup     ## [HW=…]: real data (model weights, texts) that homeworks use, into a cache folder
 	@$(RUN) fetch $(HW)
 
-serve: setup     ## [ARGS="--tiny"]: homework 5's server, for every client that speaks OpenAI's API
-	@cd hw5_serving && ../.venv/bin/python serve.py $(ARGS)
-
 bench: setup     ## [ONLY=name]: the benchmark tables, ratios against peers measured in one run
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
 # <!-- staff -->
+
+serve: setup     ## [ARGS="--tiny"]: homework 5's server, for every client that speaks OpenAI's API
+	@cd hw5_serving && ../.venv/bin/python serve.py $(ARGS)
 
 demo: setup      ## release, fill in, submit, grade confined, report: the whole way, on homework 1
 	@$(RUN) demo
